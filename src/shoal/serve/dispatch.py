@@ -1,0 +1,279 @@
+"""Batches from the queue to idle replicas, and their outputs back to the clients."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+
+from shoal.base import NotFoundError, StorageFullError
+from shoal.serve.admission import AdmissionLimits, Load, decide
+from shoal.serve.channel import Done, Failed
+from shoal.serve.http import response
+from shoal.serve.inference import Inference
+from shoal.serve.journal import Journal
+from shoal.serve.link import Batch, ReplicaLink
+from shoal.serve.metrics import Metrics
+from shoal.serve.models import Models, ServedVersion
+from shoal.serve.outputs import BatchOutputs
+from shoal.serve.protocol import InferAnswer
+from shoal.serve.queue import BatchQueue, Key
+from shoal.serve.refusal import RefusedError, our_mistake
+
+_LOG = logging.getLogger(__name__)
+# A request that three replicas died on is taken for the cause; from the second death on it runs alone, so that it takes
+# no other request with it.
+_MOST_TRIES = 3
+# A bound on memory for models so quick that the latency target sets none.
+_MOST_BATCH_ROWS = 1024
+# A busy machine slows batches, and the estimate follows slowly: what takes this many times as long is stuck.
+_STUCK_FACTOR = 10.0
+# Half of the target is for the batch that a request must wait for, half for its own.
+_BATCH_PART_OF_TARGET = 0.5
+
+
+class Dispatcher:
+    """Holds every request from admission to answer. Used by the event loop alone."""
+
+    def __init__(
+        self, models: Models, journal: Journal, metrics: Metrics, *, target_ms: float, most_batch_s: float
+    ) -> None:
+        self.queue: BatchQueue[Inference] = BatchQueue()
+        self.links: dict[int, ReplicaLink] = {}
+        self._models = models
+        self._journal = journal
+        self._metrics = metrics
+        self._budget_s = target_ms / 1000 * _BATCH_PART_OF_TARGET
+        self._most_batch_s = most_batch_s
+        # What a row costs in a full batch, and the most that any does.
+        self._row_s: dict[Key, float] = {}
+        self._dearest_row_s = 0.0
+        self._num_batches = 0
+        self._num_running = 0
+        self._held_bytes = 0
+        self._is_pump_due = False
+
+    @property
+    def num_open(self) -> int:
+        """Requests waiting or running."""
+        return self.queue.num_requests + self._num_running
+
+    @property
+    def busy(self) -> set[Key]:
+        """The versions that something waits for or runs on."""
+        running = {link.batch.key for link in self.links.values() if link.batch is not None}
+        return running | {key for key, _ in self.queue.rows_by_key()}
+
+    def load(self, arriving_bytes: int) -> Load:
+        """What is in the house, for admission."""
+        queued_s = 0.0
+        for key, num_rows in self.queue.rows_by_key():
+            queued_s += self._row_s.get(key, 0.0) * num_rows
+        num_able = sum(1 for link in self.links.values() if link.loaded)
+        return Load(self.num_open, self._held_bytes + arriving_bytes, queued_s, num_able)
+
+    def admit(self, limits: AdmissionLimits, arriving_bytes: int) -> None:
+        """Raise the 503 when a new request would wait too long or there is no room for it."""
+        # A bound that is looked up decides for nearly every request; only near a limit is anything computed.
+        is_calm = (
+            self.queue.num_rows * self._dearest_row_s <= limits.most_wait_s
+            and self.num_open < limits.most_requests
+            and self._held_bytes + arriving_bytes < limits.most_bytes
+        )
+        if not is_calm and (refused := decide(self.load(arriving_bytes), limits)):
+            raise refused
+
+    def most_rows(self, key: Key) -> int:
+        """The largest batch of a version that keeps the latency target."""
+        return self._models.versions[key].cost.rows_within(self._budget_s, _MOST_BATCH_ROWS)
+
+    def submit(self, key: Key, request: Inference) -> None:
+        """Let a request wait for a replica; batches are made when the loop has read what other clients sent by now."""
+        self._held_bytes += request.num_bytes
+        self.queue.put(key, request)
+        self.pump_soon()
+
+    def pump_soon(self) -> None:
+        """Give work to idle replicas at the end of this turn of the loop."""
+        if not self._is_pump_due:
+            self._is_pump_due = True
+            # Not now: the loop is about to read what other clients have sent, and one batch serves them all. This
+            # waits for no time to pass, so a lone request leaves as quickly as it would without.
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def on_done(self, link: ReplicaLink, frame: Done) -> None:
+        """Answer the requests of a batch."""
+        try:
+            arrays = link.outputs(frame.block, frame.slots)
+        except NotFoundError:
+            # It was killed right after it said so, and its supervisor has removed its memory.
+            link.close()
+            self.on_lost(link)
+            return
+        batch = self._finish(link, frame.batch)
+        served = self._models.versions[batch.key]
+        outputs = BatchOutputs(arrays, batched=served.interface.batched)
+        served.cost.observe(batch.num_rows, frame.seconds)
+        most = self.most_rows(batch.key)
+        self._row_s[batch.key] = served.cost.predict_s(most) / most
+        self._dearest_row_s = max(self._row_s.values())
+        # The outputs were copied, so the replica may write again. It comes before the answers: it computes while this
+        # process writes them.
+        self._feed(link)
+        try:
+            self._answer(batch, served, outputs, frame.seconds)
+        except Exception:  # noqa: BLE001  # the boundary: a mistake of ours fails one batch, and nobody waits for ever
+            _LOG.exception("cannot answer a batch of %s@%s", *batch.key)
+            self._refuse((request for request in batch.requests if request.exchange.answered is None), our_mistake())
+
+    def on_failed(self, link: ReplicaLink, frame: Failed) -> None:
+        """Find out which request of a batch the model cannot run, and answer that one with the reason."""
+        batch = self._finish(link, frame.batch)
+        # Nobody can tell from outside whose rows it was: each runs once more, alone.
+        if len(batch.requests) == 1:
+            self._refuse(batch.requests, _failed(batch.key, frame))
+        else:
+            for request in batch.requests:
+                request.runs_alone = True
+            self._put_back(batch)
+        self.pump_soon()
+
+    def on_lost(self, link: ReplicaLink) -> None:
+        """Give the batch of a dead replica to another one."""
+        del self.links[link.number]
+        self._metrics.replica_deaths += 1
+        batch = link.batch
+        if batch is None:
+            return
+        self._finish(link, batch.number)
+        for request in batch.requests:
+            request.num_tries += 1
+            request.runs_alone = request.runs_alone or request.num_tries == _MOST_TRIES - 1
+        given_up = [request for request in batch.requests if request.num_tries >= _MOST_TRIES]
+        self._refuse(given_up, _deadly(batch.key))
+        batch.requests = [request for request in batch.requests if request.num_tries < _MOST_TRIES]
+        self._put_back(batch)
+        self.pump_soon()
+
+    def expire(self, before_s: float) -> None:
+        """Refuse what has waited since before a moment: no replica came back in time."""
+        expired = self.queue.expire(before_s)
+        self._release(expired)
+        self._refuse(expired, _no_replica())
+
+    def end_stuck(self, now_s: float) -> None:
+        """Kill each replica that has been at its batch for too long: another one answers it."""
+        for link in list(self.links.values()):
+            if link.batch is not None and now_s >= link.batch.deadline_s:
+                _LOG.warning(
+                    "replica %d (pid %d) is stuck in a batch of %s@%s and is killed",
+                    link.rank,
+                    link.pid,
+                    *link.batch.key,
+                )
+                link.kill()
+
+    def forget(self, kept: set[Key]) -> None:
+        """Drop what was learnt of all versions but these."""
+        self._row_s = {key: seconds for key, seconds in self._row_s.items() if key in kept}
+        self._dearest_row_s = max(self._row_s.values(), default=0.0)
+
+    def _pump(self) -> None:
+        self._is_pump_due = False
+        for link in list(self.links.values()):
+            if not self.queue.num_requests:
+                return
+            self._feed(link)
+
+    def _feed(self, link: ReplicaLink) -> None:
+        if not link.is_idle:
+            return
+        taken = self.queue.take(link.loaded, self.most_rows)
+        if taken is None:
+            return
+        self._num_batches += 1
+        key, requests = taken
+        batch = Batch(self._num_batches, key, requests)
+        predicted_s = self._models.versions[key].cost.predict_s(batch.num_rows)
+        batch.deadline_s = time.monotonic() + max(self._most_batch_s, _STUCK_FACTOR * predicted_s)
+        self._num_running += len(batch.requests)
+        try:
+            link.run(batch)
+        except StorageFullError as error:
+            self._num_running -= len(batch.requests)
+            self._release(batch.requests)
+            full = RefusedError(503, error.message, next_step=error.next_step, retry_after_s=1.0)
+            self._refuse(batch.requests, full)
+
+    def _finish(self, link: ReplicaLink, number: int) -> Batch:
+        batch = link.batch
+        assert batch is not None
+        assert batch.number == number
+        link.batch = None
+        self._num_running -= len(batch.requests)
+        self._release(batch.requests)
+        return batch
+
+    def _put_back(self, batch: Batch) -> None:
+        self._metrics.retried_requests += len(batch.requests)
+        self._held_bytes += sum(request.num_bytes for request in batch.requests)
+        if batch.requests:
+            self.queue.put_back(batch.key, batch.requests)
+
+    def _release(self, requests: Iterable[Inference]) -> None:
+        self._held_bytes -= sum(request.num_bytes for request in requests)
+
+    def _answer(self, batch: Batch, served: ServedVersion, outputs: BatchOutputs, seconds: float) -> None:
+        num_rows = batch.num_rows
+        prefix, row = self._journal.write(served, num_rows, batch.inputs(), outputs.arrays)
+        counts = self._metrics.of(batch.key)
+        counts.rows += num_rows
+        counts.batch_rows.observe(num_rows)
+        counts.batch_seconds.observe(seconds)
+        now_s = time.monotonic()
+        model, version = batch.key
+        start = 0
+        for request in batch.requests:
+            stop = start + request.num_rows
+            answer = InferAnswer(model, version, request.request_id, {"prediction_id": f"{prefix}.{row + start}"}, [])
+            try:
+                body, json_bytes = served.protocol.encode(answer, outputs.rows(start, stop), request.call.wishes)
+                request.exchange.answer(200, response(200, body, json_bytes=json_bytes))
+            except RefusedError as refused:
+                request.exchange.refuse(refused)
+            counts.request_seconds.observe(now_s - request.arrived_s)
+            start = stop
+
+    @staticmethod
+    def _refuse(requests: Iterable[Inference], refused: RefusedError) -> None:
+        for request in requests:
+            request.exchange.refuse(refused)
+
+
+def _failed(key: Key, frame: Failed) -> RefusedError:
+    if frame.blames_input:
+        return RefusedError(
+            422,
+            f"{key.model}@{key.version} cannot run this input: {frame.message}",
+            field="inputs",
+            found="values that the model's own operations refuse",
+            expected="values that it was made for",
+            next_step="compare the values with those that the model was trained on",
+        )
+    return RefusedError(503, frame.message, next_step="send it again later", retry_after_s=1.0)
+
+
+def _no_replica() -> RefusedError:
+    return RefusedError(
+        503,
+        "no replica could take the request in time",
+        next_step="send it again later; GET /status tells how the replicas are",
+        retry_after_s=5.0,
+    )
+
+
+def _deadly(key: Key) -> RefusedError:
+    return RefusedError(
+        500,
+        f"{_MOST_TRIES} replicas died while {key.model}@{key.version} ran this request",
+        next_step="try the input on the model outside the service; it may take more memory than there is",
+    )

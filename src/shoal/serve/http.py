@@ -1,0 +1,247 @@
+"""HTTP/1.1 as bytes: what a connection sent becomes requests, answers become bytes. No socket and no clock here."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from math import ceil
+from typing import TypeAlias
+
+import httptools
+
+from shoal.serve.refusal import RefusedError, wrong_field
+
+# The parser itself keeps a header of any length.
+MOST_HEAD_BYTES = 32 << 10
+# Only these are kept of a request's headers: the rest is the client's business, and costs time.
+_KEPT = frozenset(
+    name.encode()
+    for name in [
+        "authorization",
+        "x-api-key",
+        "content-length",
+        "content-encoding",
+        "expect",
+        "inference-header-content-length",
+    ]
+)
+_STATUS_LINES: dict[int, bytes] = {
+    status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() for status in HTTPStatus
+}
+_JSON, _BINARY = b"application/json", b"application/octet-stream"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@dataclass(slots=True)
+class Head:
+    """A request up to its body.
+
+    Attributes:
+        path: without the query, not yet percent-decoded.
+        headers: the few that the server reads, by lower-case name.
+        keeps_alive: whether the client wants to send more on this connection.
+        is_old: HTTP/1.0, where keeping the connection must be said.
+    """
+
+    method: str
+    path: str
+    headers: dict[bytes, bytes]
+    keeps_alive: bool
+    is_old: bool
+
+
+Event: TypeAlias = Head | bytes | RefusedError
+
+
+class RequestReader:
+    """Turns the bytes of one connection into events, in order: for each request its `Head`, then its whole body.
+
+    A `RefusedError` is the last event ever: what follows it on the connection cannot be understood. Bodies beyond
+    `most_body_bytes` are refused before they are kept. `is_inside` tells whether a request has begun and not ended.
+    """
+
+    def __init__(self, *, most_body_bytes: int) -> None:
+        self.most_body_bytes = most_body_bytes
+        self.is_inside = False
+        self._events: list[Event] = []
+        self._is_dead = False
+        self._parser = httptools.HttpRequestParser(self)
+        self._reset()
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take the next bytes, however they were cut, and return what they completed."""
+        if self._is_dead:
+            return []
+        if not self._has_head:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # Going on without upgrading would be allowed, but the parser has skipped the body.
+            self._refuse(
+                wrong_field(
+                    "Upgrade",
+                    found="a wish for another protocol",
+                    expected="HTTP/1.1",
+                    next_step="leave the header out",
+                )
+            )
+        except httptools.HttpParserError as error:
+            self._refuse(
+                wrong_field(
+                    "request",
+                    found=f"bytes that are not HTTP/1.1 ({error})",
+                    expected="an HTTP/1.1 request",
+                    next_step="check that the client speaks plain HTTP to this port",
+                )
+            )
+        # Only bytes of an unfinished head count: several whole requests may arrive at once.
+        if not self._has_head and self.is_inside and self._head_bytes > MOST_HEAD_BYTES:
+            self._refuse(_too_large(431, "headers", self._head_bytes, MOST_HEAD_BYTES))
+        events, self._events = self._events, []
+        return events
+
+    def discard_body(self) -> None:
+        """Do not keep what is still to come of the current request's body: it was answered from its head."""
+        self._is_discarding = True
+        self._body.clear()
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes kept of a body that is not complete."""
+        return 0 if self._is_discarding else self._body_bytes
+
+    def on_message_begin(self) -> None:
+        """For the parser."""
+        self.is_inside = True
+
+    def on_url(self, part: bytes) -> None:
+        """For the parser; a long address comes in parts."""
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """For the parser."""
+        name = name.lower()
+        if name in _KEPT:
+            self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        """For the parser."""
+        parser = self._parser
+        self._has_head = True
+        # Refused before its body is sent, let alone kept.
+        announced = self._headers.get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > self.most_body_bytes:
+            self._refuse(_too_large(413, "body", int(announced), self.most_body_bytes))
+            return
+        self._events.append(
+            Head(
+                parser.get_method().decode("latin-1"),
+                _path_of(self._target),
+                self._headers,
+                parser.should_keep_alive(),
+                parser.get_http_version() == "1.0",
+            )
+        )
+
+    def on_body(self, part: bytes) -> None:
+        """For the parser."""
+        if self._is_dead or self._is_discarding:
+            return
+        self._body_bytes += len(part)
+        if self._body_bytes > self.most_body_bytes:
+            self._refuse(_too_large(413, "body", self._body_bytes, self.most_body_bytes))
+        else:
+            self._body.append(part)
+
+    def on_message_complete(self) -> None:
+        """For the parser."""
+        if not self._is_dead:
+            self._events.append(self._body[0] if len(self._body) == 1 else b"".join(self._body))
+        self._reset()
+
+    def _reset(self) -> None:
+        self.is_inside = self._is_discarding = self._has_head = False
+        self._head_bytes = self._body_bytes = 0
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+
+    def _refuse(self, refused: RefusedError) -> None:
+        if self._is_dead:
+            return
+        refused.closes = True
+        self._is_dead = True
+        self._body.clear()
+        self._events.append(refused)
+
+
+def response(
+    status: int,
+    body: bytes,
+    *,
+    json_bytes: int | None = None,
+    content_type: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """The bytes of an answer, without the line that says what becomes of the connection (see `finish`).
+
+    Args:
+        status: the HTTP status.
+        body: all of it.
+        json_bytes: how many bytes at its start are JSON, when raw tensors follow.
+        content_type: None for JSON, or for what `json_bytes` implies.
+        headers: further ones.
+    """
+    kind = content_type or (_JSON if json_bytes is None else _BINARY)
+    lines = [_STATUS_LINES[status], b"Content-Type: ", kind, b"\r\nContent-Length: %d\r\n" % len(body)]
+    if json_bytes is not None:
+        lines.append(b"Inference-Header-Content-Length: %d\r\n" % json_bytes)
+    for name, value in (headers or {}).items():
+        lines.append(f"{name}: {value}\r\n".encode("latin-1"))
+    lines += (b"\r\n", body)
+    return b"".join(lines)
+
+
+def refusal(refused: RefusedError) -> bytes:
+    """The bytes of the answer to a request that is refused."""
+    headers = {}
+    if refused.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, ceil(refused.retry_after_s)))
+    if refused.allow is not None:
+        headers["Allow"] = refused.allow
+    if refused.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="shoal"'
+    return response(refused.status, refused.body(), headers=headers)
+
+
+def finish(answer: bytes, *, closes: bool, is_old: bool, is_head_only: bool) -> bytes:
+    """Fit an answer to the request it is for: what becomes of the connection, and no body where none may be."""
+    if not (closes or is_old or is_head_only):
+        return answer
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if closes or is_old:
+        head += b"\r\nConnection: " + (b"close" if closes else b"keep-alive")
+    return head + b"\r\n\r\n" + (b"" if is_head_only else body)
+
+
+@functools.lru_cache(maxsize=256)
+def _path_of(target: bytes) -> str:
+    path = target.partition(b"?")[0]
+    if path.startswith((b"http://", b"https://")):
+        # A proxy may send the absolute form, which every server must take.
+        path = b"/" + path.split(b"//", 1)[1].partition(b"/")[2]
+    return path.decode("latin-1")
+
+
+def _too_large(status: int, what: str, found: int, limit: int) -> RefusedError:
+    return RefusedError(
+        status,
+        f"the request's {what} has at least {found} bytes, at most {limit} are taken",
+        field=what,
+        found=f"at least {found} bytes",
+        expected=f"at most {limit} bytes",
+        next_step="send fewer rows per request, or binary tensors"
+        if what == "body"
+        else "send fewer or shorter headers",
+    )

@@ -1,0 +1,53 @@
+"""What one version of a model takes and gives, as the replica that loaded it tells the front."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from shoal.serve.refusal import wrong_field
+from shoal.serve.tensors import DATATYPES, Datatype
+
+
+class TensorField(msgspec.Struct, frozen=True):
+    """One input or output; None in the shape is a size that the request chooses, the first of them its rows."""
+
+    name: str
+    datatype: str
+    shape: tuple[int | None, ...]
+
+    @property
+    def type(self) -> Datatype:
+        """The element type."""
+        return DATATYPES[self.datatype]
+
+    @property
+    def wire_shape(self) -> list[int]:
+        """The shape as the protocol writes it: -1 where any size goes."""
+        return [-1 if size is None else size for size in self.shape]
+
+
+class Interface(msgspec.Struct, frozen=True):
+    """The inputs and outputs of one version.
+
+    Attributes:
+        batched: whether the first dimension of everything counts rows, so that requests may share a batch; a model
+            exported for one fixed size is not batched, and each request runs alone.
+    """
+
+    inputs: tuple[TensorField, ...]
+    outputs: tuple[TensorField, ...]
+    batched: bool
+
+    def check_shape(self, field: TensorField, shape: Sequence[int]) -> None:
+        """Raise the 400 for a tensor of another shape than the model takes, or without rows."""
+        if len(shape) == len(field.shape) and all(map(_fits, shape, field.shape)):
+            return
+        raise wrong_field(
+            f"inputs.{field.name}.shape",
+            found=list(shape),
+            expected=f"{field.wire_shape}" + (" with -1 standing for 1 or more" if None in field.shape else ""),
+        )
+
+
+def _fits(found: int, size: int | None) -> bool:
+    return found == size if size is not None else found >= 1

@@ -1,0 +1,108 @@
+"""What the supervisor and the front tell each other, over the runtime's channel, as tagged JSON."""
+
+from typing import TypeAlias
+
+import msgspec
+
+_TAG = "kind"
+
+
+class ModelPlan(msgspec.Struct, frozen=True):
+    """How one model is to be served.
+
+    Attributes:
+        versions: the package folder or ONNX file of each version that is to be loaded.
+        shares: each version's part of the traffic, production first; others answer only when a request names them.
+    """
+
+    versions: dict[str, str]
+    shares: dict[str, float]
+
+    def equals(self, other: "ModelPlan") -> bool:
+        """Whether both say the same, the order of shares included: the main version stands first."""
+        return self == other and list(self.shares) == list(other.shares)
+
+
+class Plan(msgspec.Struct, frozen=True, tag_field=_TAG, tag="plan"):
+    """Everything that is to be served. The newest generation holds; the front works towards it without a gap."""
+
+    generation: int
+    models: dict[str, ModelPlan]
+
+
+class Configure(msgspec.Struct, frozen=True, tag_field=_TAG, tag="configure"):
+    """The first message to a front: what it cannot know, and the key, which must not stand in a command line."""
+
+    port: int
+    api_key: str | None
+    plan: Plan
+
+
+class Sync(msgspec.Struct, frozen=True, tag_field=_TAG, tag="sync"):
+    """Make the prediction logs readable up to now, then say `Synced` with this number."""
+
+    number: int
+
+
+class Listening(msgspec.Struct, frozen=True, tag_field=_TAG, tag="listening"):
+    """The front has its port."""
+
+    port: int
+
+
+class CannotListen(msgspec.Struct, frozen=True, tag_field=_TAG, tag="cannot_listen"):
+    """The front could not have its port, and ends."""
+
+    message: str
+    next_step: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why a version is not served as planned."""
+
+    model: str
+    version: str
+    message: str
+    next_step: str
+
+
+class Serving(msgspec.Struct, frozen=True, tag_field=_TAG, tag="serving"):
+    """What the front routes to now: model -> version -> share. Sent whenever it changes.
+
+    Attributes:
+        generation: the newest plan that the front has seen; it is reached when `shares` equal the plan's.
+        problems: what keeps the front from reaching it.
+    """
+
+    generation: int
+    shares: dict[str, dict[str, float]]
+    problems: list[Problem]
+
+
+class Synced(msgspec.Struct, frozen=True, tag_field=_TAG, tag="synced"):
+    """The answer to `Sync`; `failure` says in words why the logs could not be written, if so."""
+
+    number: int
+    failure: str | None = None
+
+
+ToFront: TypeAlias = Configure | Plan | Sync
+FromFront: TypeAlias = Listening | CannotListen | Serving | Synced
+
+_TO_FRONT: msgspec.json.Decoder[ToFront] = msgspec.json.Decoder(ToFront)
+_FROM_FRONT: msgspec.json.Decoder[FromFront] = msgspec.json.Decoder(FromFront)
+
+
+def encode_message(message: ToFront | FromFront) -> bytes:
+    """The message as the runtime carries it."""
+    return msgspec.json.encode(message)
+
+
+def read_for_front(data: bytes) -> ToFront:
+    """A message of the supervisor."""
+    return _TO_FRONT.decode(data)
+
+
+def read_from_front(data: bytes) -> FromFront:
+    """A message of the front."""
+    return _FROM_FRONT.decode(data)

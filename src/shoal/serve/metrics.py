@@ -1,0 +1,151 @@
+"""What the front counts, and the Prometheus text of it."""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, Protocol
+
+from shoal.serve.queue import Key
+
+# From a small model alone to a request that admission should have refused.
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+# Powers of two, as batches double with load.
+_ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+
+class Histogram:
+    """Counts by upper bound, and the sum of what was counted."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """(upper bound in words, how many values were at most that), as Prometheus wants them."""
+        names = [*(str(bound) for bound in self.bounds), "+Inf"]
+        return list(zip(names, accumulate(self.counts), strict=True))
+
+
+@dataclass(slots=True)
+class VersionCounts:
+    """What is counted for one version of one model."""
+
+    rows: int = 0
+    request_seconds: Histogram = field(default_factory=lambda: Histogram(_SECONDS))
+    batch_seconds: Histogram = field(default_factory=lambda: Histogram(_SECONDS))
+    batch_rows: Histogram = field(default_factory=lambda: Histogram(_ROWS))
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Plain counters, because every request touches them; written by the event loop alone.
+
+    Attributes:
+        answers: how many answers were sent, by status.
+        by_version: what is counted for each version that ever answered.
+        replica_deaths: connections to replicas that were lost.
+        retried_requests: requests that were given to another replica after the first one died or failed.
+        unlogged_rows: rows answered but not logged although they should have been.
+    """
+
+    answers: Counter[int] = field(default_factory=Counter)
+    by_version: dict[Key, VersionCounts] = field(default_factory=dict)
+    replica_deaths: int = 0
+    retried_requests: int = 0
+    unlogged_rows: int = 0
+
+    def of(self, key: Key) -> VersionCounts:
+        """The counts of one version."""
+        counts = self.by_version.get(key)
+        if counts is None:
+            counts = self.by_version[key] = VersionCounts()
+        return counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """What is true at the moment of a scrape."""
+
+    queued_rows: int
+    open_requests: int
+    replicas: int
+    is_ready: bool
+    shares: Mapping[Key, float]
+
+
+def render(metrics: Metrics, gauges: Gauges) -> bytes:
+    """The text that a Prometheus server reads."""
+    # Imported when somebody scrapes: most fronts on a laptop never are.
+    from prometheus_client import generate_latest
+
+    return generate_latest(_Scrape(metrics, gauges))  # type: ignore[arg-type]  # all it needs of a registry is collect()
+
+
+class _Family(Protocol):
+    def add_metric(self, labels: Sequence[str], *values: Any) -> None: ...  # noqa: ANN401  # as prometheus_client has it
+
+
+class _Scrape:
+    def __init__(self, metrics: Metrics, gauges: Gauges) -> None:
+        self._metrics = metrics
+        self._gauges = gauges
+
+    def collect(self, _registry: object = None) -> Iterable[_Family]:
+        yield from self._totals()
+        yield from self._now()
+        yield from self._histograms()
+
+    def _totals(self) -> Iterator[_Family]:
+        from prometheus_client.core import CounterMetricFamily
+
+        answers = CounterMetricFamily("shoal_requests", "Requests answered, by HTTP status.", labels=["status"])
+        for status, count in sorted(self._metrics.answers.items()):
+            answers.add_metric([str(status)], count)
+        yield answers
+        rows = CounterMetricFamily("shoal_rows", "Rows predicted.", labels=["model", "version"])
+        for key, counts in self._metrics.by_version.items():
+            rows.add_metric([*key], counts.rows)
+        yield rows
+        for name, text, value in (
+            ("replica_deaths", "Replicas that were lost.", self._metrics.replica_deaths),
+            ("retried_requests", "Requests given to another replica.", self._metrics.retried_requests),
+            ("unlogged_rows", "Rows that could not be logged.", self._metrics.unlogged_rows),
+        ):
+            yield CounterMetricFamily(f"shoal_{name}", text, value=value)
+
+    def _now(self) -> Iterator[_Family]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        for name, text, value in (
+            ("queued_rows", "Rows that wait for a replica.", self._gauges.queued_rows),
+            ("open_requests", "Requests waiting or running.", self._gauges.open_requests),
+            ("replicas", "Replicas that can take work.", self._gauges.replicas),
+            ("ready", "1 when all models can be served.", int(self._gauges.is_ready)),
+        ):
+            yield GaugeMetricFamily(f"shoal_{name}", text, value=value)
+        shares = GaugeMetricFamily("shoal_share", "Part of a model's traffic.", labels=["model", "version"])
+        for key, share in self._gauges.shares.items():
+            shares.add_metric([*key], share)
+        yield shares
+
+    def _histograms(self) -> Iterator[_Family]:
+        from prometheus_client.core import HistogramMetricFamily
+
+        for name, text in (
+            ("request_seconds", "From the request's first byte to its answer."),
+            ("batch_seconds", "Time that the model took for a batch."),
+            ("batch_rows", "Rows in a batch."),
+        ):
+            family = HistogramMetricFamily(f"shoal_{name}", text, labels=["model", "version"])
+            for key, counts in self._metrics.by_version.items():
+                histogram: Histogram = getattr(counts, name)
+                family.add_metric([*key], histogram.buckets(), histogram.sum)
+            yield family

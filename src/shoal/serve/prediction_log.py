@@ -1,0 +1,199 @@
+"""The prediction log: every answered row with what went in and what came out, as a dataset that grows."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from shoal.base import NotFoundError, SegmentLog, SegmentReader, UnsupportedError, digest_bytes, encode, new_token
+from shoal.serve.interface import Interface, TensorField
+from shoal.serve.tensors import Array
+
+# A killed front loses the rows since the last commit, and their numbers are given out again: keep that moment short.
+_COMMIT_EVERY_S = 0.1
+# Arrow's columns cost as much for one row as for hundreds: rows of several batches are written together.
+_MOST_WAITING_ROWS = 512
+_OWN_COLUMNS = ("prediction_id", "version", "time_us")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """One batch that has its row numbers and is not in the log yet; for each tensor the parts of its rows."""
+
+    version: str
+    num_rows: int
+    time_us: int
+    tensors: list[Sequence[Array]]
+
+
+class PredictionLog:
+    """The log of one model, written by the event loop of its front alone.
+
+    Row numbers come from the log itself, and prediction ids from row numbers: an id leads to its row by one lookup.
+    Rows wait in memory until `flush`; after it they are durable and readable within a tenth of a second.
+    """
+
+    def __init__(self, folder: Path, model: str, interface: Interface, *, model_kind: str) -> None:
+        """Open the log under `folder`, named after the model.
+
+        A version whose inputs or outputs differ from those of the log found there gets a log beside it, whose name ends
+        in the digest of its columns.
+
+        Raises:
+            UnsupportedError: the sizes of a tensor vary from row to row, or its name is one of the log's own columns.
+            ConflictError: another server writes this model's log.
+        """
+        self.model = model
+        schema = _schema(model, interface, model_kind)
+        self._log = SegmentLog(_place(folder, model, schema), schema, commit_every_s=_COMMIT_EVERY_S)
+        # Rows lost with a killed server leave their numbers to the next: each server's ids bear letters of its own.
+        self._mark = self._log.log_id + new_token(4)
+        self._types = [field.type for field in schema][len(_OWN_COLUMNS) :]
+        self._waiting: list[_Waiting] = []
+        self._num_waiting = 0
+
+    def fits(self, model: str, interface: Interface) -> bool:
+        """Whether predictions of a version with this interface have the log's columns."""
+        return model == self.model and self._log.schema.equals(_schema(model, interface, ""))
+
+    @property
+    def folder(self) -> Path:
+        """Where the segments are."""
+        return self._log.folder
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that were given a number, those of earlier servers included."""
+        # Nobody else writes this log, so the rows that wait will get just these numbers.
+        return self._log.num_rows + self._num_waiting
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why rows are only in memory at the moment, such as a full disk."""
+        return self._log.failure
+
+    def append(
+        self, version: str, num_rows: int, inputs: Sequence[Sequence[Array]], outputs: Sequence[Array]
+    ) -> tuple[str, int]:
+        """Log a batch and return (prefix, row): row i of the batch has the prediction id `prefix.(row + i)`.
+
+        Args:
+            version: the version that answered.
+            num_rows: rows in the batch.
+            inputs: for each input its parts, in the order of the rows; not written to afterwards.
+            outputs: for each output the whole batch; not written to afterwards.
+
+        Raises:
+            StorageFullError: the disk has been full for long; the batch was not logged.
+        """
+        if self._num_waiting >= _MOST_WAITING_ROWS:
+            self.flush()
+        first = self.num_rows
+        tensors = [*inputs, *([output] for output in outputs)]
+        self._waiting.append(_Waiting(version, num_rows, time.time_ns() // 1000, tensors))
+        self._num_waiting += num_rows
+        return f"{self.model}@{version}.{self._mark}", first
+
+    def flush(self) -> None:
+        """Hand the rows that wait to the log, which commits them soon.
+
+        Raises:
+            StorageFullError: the disk has been full for long; the rows wait on, under the numbers that they have.
+        """
+        if not self._waiting:
+            return
+        self._log.append(self._batch(self._log.num_rows))
+        self._waiting.clear()
+        self._num_waiting = 0
+
+    def sync(self) -> None:
+        """Make every flushed row durable and readable; any thread may call it."""
+        self._log.sync()
+
+    def close(self) -> None:
+        """Seal the last segment and let the next writer in."""
+        try:
+            self.flush()
+        finally:
+            self._log.close()
+
+    def _batch(self, row: int) -> pa.RecordBatch:
+        ids: list[bytes] = []
+        versions: list[bytes] = []
+        for waiting in self._waiting:
+            prefix = f"{self.model}@{waiting.version}.{self._mark}"
+            ids += [f"{prefix}.{number}".encode() for number in range(row, row + waiting.num_rows)]
+            versions += [waiting.version.encode()] * waiting.num_rows
+            row += waiting.num_rows
+        times = np.repeat([each.time_us for each in self._waiting], [each.num_rows for each in self._waiting])
+        columns = [_texts(ids), _texts(versions), _values(times.astype(np.int64))]
+        for place, kind in enumerate(self._types):
+            flat = np.concatenate([part.reshape(-1) for each in self._waiting for part in each.tensors[place]])
+            columns.append(_column(flat, kind))
+        return pa.RecordBatch.from_arrays(columns, schema=self._log.schema)
+
+
+def _place(folder: Path, model: str, schema: pa.Schema) -> Path:
+    place = folder / model
+    # The log there may be open in this very process, for the version before: its columns are compared, not its lock.
+    try:
+        found = SegmentReader(place).schema
+    except NotFoundError:
+        return place
+    if not found.equals(schema):
+        columns = digest_bytes(schema.remove_metadata().serialize().to_pybytes()).partition(":")[2][:8]
+        return folder / f"{model}-{columns}"
+    return place
+
+
+def _schema(model: str, interface: Interface, model_kind: str) -> pa.Schema:
+    facts = {
+        "model": model,
+        "kind": model_kind,
+        "inputs": [field.name for field in interface.inputs],
+        "outputs": [field.name for field in interface.outputs],
+    }
+    fields = [pa.field(name, pa.int64() if name == "time_us" else pa.string()) for name in _OWN_COLUMNS]
+    for field in (*interface.inputs, *interface.outputs):
+        if field.name in _OWN_COLUMNS:
+            raise UnsupportedError(
+                f"cannot log predictions of {model}: its tensor {field.name!r} is named as a column of the log itself",
+                next_step="rename the tensor, or serve without a log",
+            )
+        fields.append(pa.field(field.name, _column_type(model, field, batched=interface.batched)))
+    return pa.schema(fields, metadata={b"shoal": encode(facts)})
+
+
+def _column_type(model: str, field: TensorField, *, batched: bool) -> pa.DataType:
+    # A model that takes no batches runs one request at a time: the whole tensor is the row.
+    shape = field.shape[1:] if batched or field.shape[:1] == (1,) else field.shape
+    if None in shape:
+        raise UnsupportedError(
+            f"cannot log predictions of {model}: {field.name!r} has shape {field.wire_shape}, whose sizes vary",
+            next_step="export the model with fixed sizes but for the batch, or serve without a log",
+        )
+    element = pa.from_numpy_dtype(field.type.dtype)
+    return pa.fixed_shape_tensor(element, shape) if shape else element
+
+
+def _column(flat: Array, kind: pa.DataType) -> pa.Array:
+    if not isinstance(kind, pa.FixedShapeTensorType):
+        return _values(flat)
+    storage = pa.FixedSizeListArray.from_arrays(_values(flat), type=kind.storage_type)
+    return pa.ExtensionArray.from_storage(kind, storage)
+
+
+# From buffers: pa.array() would import pandas where that is installed, which takes 0.3 s and 60 MB for nothing.
+def _values(array: Array) -> pa.Array:
+    kind = pa.from_numpy_dtype(array.dtype)
+    data = np.packbits(array, bitorder="little") if array.dtype == np.bool_ else np.ascontiguousarray(array)
+    return pa.Array.from_buffers(kind, len(array), [None, pa.py_buffer(data)])
+
+
+def _texts(values: list[bytes]) -> pa.Array:
+    ends = np.zeros(len(values) + 1, np.int32)
+    np.cumsum([len(value) for value in values], out=ends[1:])
+    return pa.Array.from_buffers(pa.string(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(values))])

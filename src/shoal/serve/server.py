@@ -1,0 +1,294 @@
+"""A running server, as the program that started it sees it."""
+
+import importlib.util
+import json
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from shoal.base import ConfigError, Secret, UnavailableError, UnsupportedError
+from shoal.model import Package
+from shoal.serve.following import Follower
+from shoal.serve.messages import ModelPlan
+from shoal.serve.router import Shares
+from shoal.serve.settings import ServeSettings
+from shoal.serve.supervision import Supervision
+from shoal.serve.target import Target, find_target
+from shoal.store import ModelVersion, Store
+
+_EVERY_NETWORK = ("", "0.0.0.0", "::")  # noqa: S104  # compared with, not bound
+_NEEDED = ("httptools", "onnxruntime", "prometheus_client", "uvloop")
+
+
+class Server:
+    """One front and its replicas. Any thread may call any method; leaving its block stops it.
+
+    The processes die with this one. A front or replica that dies is started again and finds its work: replicas lose no
+    request; a front loses the connections that it had.
+    """
+
+    def __init__(
+        self, target: Target, settings: ServeSettings, *, api_key: str | Secret | None = None, follow: bool = True
+    ) -> None:
+        """Start the processes, and return when the model can be asked; `start` is the usual way here."""
+        self._settings = settings
+        self._api_key = api_key.reveal() if isinstance(api_key, Secret) else api_key
+        self._target = target
+        self._folder = tempfile.TemporaryDirectory(prefix="shoal-")
+        self._supervision = Supervision(settings, self._api_key, Path(self._folder.name))
+        self._follower: Follower | None = None
+        if follow and target.store is not None and target.alias is not None:
+            # The number was read before the plan: what happened in between is looked at once more, never missed.
+            self._follower = Follower(
+                target.store, target.name, target.alias, self._supervision, since=target.last_change
+            )
+        try:
+            self._supervision.start(target.name, target.plan)
+        except BaseException:
+            self.stop()
+            raise
+        if self._follower is not None:
+            self._follower.start()
+
+    @property
+    def port(self) -> int:
+        """The port that the front listens on."""
+        return self._supervision.port
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        host = self._host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def name(self) -> str:
+        """The name of the model that it was started with."""
+        return self._target.name
+
+    @property
+    def log_folder(self) -> Path | None:
+        """Where predictions are logged, a folder per model."""
+        return self._settings.log_folder
+
+    def pids(self) -> dict[str, Any]:
+        """Process ids as {"front": pid, "replicas": [pid, ...]}; one that is just being restarted is None or absent."""
+        front, replicas = self._supervision.pids
+        return {"front": front, "replicas": replicas}
+
+    def status(self) -> dict[str, Any]:
+        """What the front tells about itself, how often processes were restarted, and where their stderr is kept.
+
+        Raises:
+            UnavailableError: the front does not answer, as while it is being restarted.
+        """
+        headers = {} if self._api_key is None else {"X-API-Key": self._api_key}
+        connection = HTTPConnection(self._host, self.port, timeout=5)
+        try:
+            connection.request("GET", "/status", headers=headers)
+            found: dict[str, Any] = json.loads(connection.getresponse().read())
+        except (OSError, HTTPException) as error:
+            raise UnavailableError(
+                f"the front at {self.url} does not answer: {error}", next_step="ask again in a moment"
+            ) from error
+        finally:
+            connection.close()
+        logs = str(Path(self._folder.name) / "logs")
+        return {**found, "restarts": self._supervision.restarts, "process_logs": logs}
+
+    def swap(self, name: str, versions: Mapping[str, str | Path], shares: Mapping[str, float] | None = None) -> None:
+        """Serve other versions of a model, or one more model; returns at once, `wait_for` waits.
+
+        No request fails: new versions are loaded first, then traffic moves, then old ones go.
+
+        Args:
+            name: the model.
+            versions: version -> ONNX file or package folder. A version that is served already keeps its path.
+            shares: version -> part of the traffic, the main version first; may be left out for a single version.
+
+        Raises:
+            ConfigError: the shares do not sum to 1 or name other versions, a version changes its path, or the model
+                follows the registry.
+        """
+        paths = {version: str(Path(path).absolute()) for version, path in versions.items()}
+        divided = dict(shares) if shares is not None else dict.fromkeys(paths, 1.0)
+        Shares.of(divided)
+        if unknown := divided.keys() - paths.keys():
+            raise ConfigError(
+                f"shares name the versions {sorted(unknown)}, which are not among {sorted(paths)}",
+                next_step="give the path of every version that gets traffic",
+            )
+        if name == self._target.name and self._follower is not None:
+            raise ConfigError(
+                f"{name} follows the registry and cannot be swapped by hand",
+                next_step=f"promote or canary it there, or start the server with follow=False to swap {name} here",
+            )
+        self._supervision.send_plan(name, ModelPlan(paths, divided))
+
+    def wait_for(
+        self, name: str, version: int | str | None = None, canary: int | str | None = None, timeout_s: float = 30.0
+    ) -> None:
+        """Return when traffic goes to this version and to exactly this canary.
+
+        Args:
+            name: the model.
+            version: the main version; None for any.
+            canary: the canary; None for no canary.
+            timeout_s: how long to wait.
+
+        Raises:
+            ServeError: the version or canary cannot be loaded; what was served before still is.
+            UnavailableError: it did not come to that in time.
+        """
+        wanted = (None if version is None else str(version), None if canary is None else str(canary))
+
+        def is_there(shares: Mapping[str, Mapping[str, float]]) -> bool:
+            main, other, *_ = [*shares.get(name, {}).keys(), "", ""]
+            return main != "" and wanted[0] in (None, main) and (wanted[1] or "") == other
+
+        if self._follower is not None:
+            self._follower.look_now()
+        if not self._supervision.wait_until(
+            is_there, lambda problem: problem.model == name and problem.version in wanted, timeout_s
+        ):
+            raise UnavailableError(
+                f"{name} is not served as version {wanted[0] or 'any'} with canary {wanted[1]} after {timeout_s:g} s; "
+                f"found the shares {dict(self._supervision.shares().get(name, {}))}",
+                next_step="look at status() for what is being waited for",
+            )
+
+    def sync_log(self, timeout_s: float = 10.0) -> None:
+        """Return when every prediction answered so far can be read from the log.
+
+        Raises:
+            ServeError: the log cannot be written.
+            UnavailableError: the front does not answer in time.
+        """
+        self._supervision.sync(timeout_s)
+
+    def stop(self) -> None:
+        """Answer what is in, refuse what is new, seal the log, end all processes. Idempotent."""
+        if self._follower is not None:
+            self._follower.stop()
+        self._supervision.stop()
+        self._folder.cleanup()
+        if self._target.owns_store and self._target.store is not None:
+            self._target.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def _host(self) -> str:
+        return "127.0.0.1" if self._settings.host in _EVERY_NETWORK else self._settings.host
+
+
+def start(
+    model: str | Path | Package | ModelVersion,
+    *,
+    replicas: int = 2,
+    target_ms: float = 10.0,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    api_key: str | Secret | None = None,
+    log_folder: str | Path | None = None,
+    store: Store | None = None,
+    follow: bool = True,
+    start_s: float = 60.0,
+    most_batch_s: float = 10.0,
+) -> Server:
+    """Return a server that answers already; stop it with `stop()` or by leaving its `with` block.
+
+    Args:
+        model: an ONNX file, a package or its folder, a registered version, or an address in the registry such as
+            "fashion@production".
+        replicas: processes that run the model.
+        target_ms: what a request should take when the server keeps up; larger means larger batches.
+        host: the address to listen on; "0.0.0.0" for every network that reaches this machine.
+        port: 0 takes a free one.
+        api_key: what requests must carry, all but those for health; None for no key.
+        log_folder: where predictions are logged; None for `predictions` in the store's home, or no log without a store.
+        store: the registry; None opens the nearest one when an address is given.
+        follow: serve what an alias means at any time, canary included; False keeps what it means now.
+        start_s: how long loading may take before this gives up.
+        most_batch_s: a replica that has been at one batch for longer, and for ten times what was predicted, is killed,
+            and another one runs the batch.
+
+    Raises:
+        NotFoundError: no such file, model, version or alias.
+        CorruptError: a file of the package was changed.
+        ServeError: the port is taken, the model cannot be loaded in time, or the log folder cannot be used.
+        UnsupportedError: the packages for serving are not installed.
+    """
+    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise UnsupportedError(
+            f"cannot serve: {', '.join(missing)} not installed", next_step="pip install 'shoal[serve]'"
+        )
+    target = find_target(model, store)
+    if log_folder is None and target.store is not None:
+        log_folder = target.store.home / "predictions"
+    settings = ServeSettings(
+        replicas=replicas,
+        target_ms=target_ms,
+        host=host,
+        port=port,
+        log_folder=None if log_folder is None else Path(log_folder).absolute(),
+        start_s=start_s,
+        most_batch_s=most_batch_s,
+    )
+    return Server(target, settings, api_key=api_key, follow=follow)
+
+
+def run(
+    model: str | Path | Package | ModelVersion,
+    *,
+    replicas: int = 2,
+    target_ms: float = 10.0,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    api_key: str | Secret | None = None,
+    log_folder: str | Path | None = None,
+    store: Store | None = None,
+    follow: bool = True,
+    start_s: float = 60.0,
+    most_batch_s: float = 10.0,
+    on_start: Callable[[Server], None] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then drain: answer what is in, refuse what is new, seal the log.
+
+    Call it from the main thread. Arguments and errors are those of `start`; `on_start` is called once with the server
+    when it answers.
+    """
+    # Handlers before the processes: a signal that comes while they start must still stop them.
+    stopping = threading.Event()
+    former = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with start(
+            model,
+            replicas=replicas,
+            target_ms=target_ms,
+            host=host,
+            port=port,
+            api_key=api_key,
+            log_folder=log_folder,
+            store=store,
+            follow=follow,
+            start_s=start_s,
+            most_batch_s=most_batch_s,
+        ) as server:
+            if on_start is not None:
+                on_start(server)
+            stopping.wait()
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

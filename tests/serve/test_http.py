@@ -1,0 +1,159 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoal.serve.http import MOST_HEAD_BYTES, Head, RequestReader, finish, refusal, response
+from shoal.serve.refusal import RefusedError, wrong_field
+
+POST = b"POST /v2/x?a=1 HTTP/1.1\r\nHost: h\r\nX-API-Key: k\r\nContent-Length: 5\r\n\r\nhello"
+
+
+@pytest.fixture
+def reader():
+    return RequestReader(most_body_bytes=100)
+
+
+def test_a_request_is_its_head_and_then_its_body(reader):
+    head, body = reader.feed(POST)
+
+    assert (head.method, head.path, head.keeps_alive, head.is_old) == ("POST", "/v2/x", True, False)
+    assert head.headers == {b"x-api-key": b"k", b"content-length": b"5"}
+    assert body == b"hello"
+    assert not reader.is_inside
+
+
+@given(cuts=st.lists(st.integers(0, 2 * len(POST)), max_size=6).map(sorted))
+def test_it_does_not_matter_how_the_bytes_were_cut(cuts):
+    stream = POST + POST
+    reader = RequestReader(most_body_bytes=100)
+
+    events = [
+        event
+        for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
+        for event in reader.feed(stream[start:end])
+    ]
+
+    assert [type(event) for event in events] == [Head, bytes, Head, bytes]
+    assert [events[1], events[3]] == [b"hello", b"hello"]
+    assert events[0] == events[2]
+
+
+def test_a_chunked_body_is_joined(reader):
+    data = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"
+
+    assert reader.feed(data)[1] == b"hello"
+
+
+def test_the_absolute_form_of_a_proxy_is_understood(reader):
+    assert reader.feed(b"GET http://host:80/v2?x HTTP/1.1\r\n\r\n")[0].path == "/v2"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x00\x01\x02garbage\r\n\r\n",
+        b"hello there\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: five\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+        b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\n\r\n",
+    ],
+    ids=lambda data: repr(data[:24]),
+)
+def test_what_is_not_http_ends_in_one_refusal(reader, data):
+    events = reader.feed(data)
+
+    assert isinstance(events[-1], RefusedError)
+    assert events[-1].status == 400
+    assert events[-1].closes
+    assert reader.feed(POST) == []
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_give_events_and_no_error(data):
+    for event in RequestReader(most_body_bytes=100).feed(data):
+        assert isinstance(event, Head | bytes | RefusedError)
+
+
+def test_a_body_that_is_announced_too_large_is_refused_before_it_comes(reader):
+    *_, refused = reader.feed(b"POST / HTTP/1.1\r\nContent-Length: 101\r\n\r\n")
+
+    assert refused.status == 413
+    assert "101 bytes" in refused.message
+
+
+def test_a_chunked_body_that_grows_too_large_is_refused(reader):
+    *_, refused = reader.feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n" + b"x" * 101 + b"\r\n")
+
+    assert refused.status == 413
+
+
+def test_endless_headers_are_refused(reader):
+    assert reader.feed(b"GET / HTTP/1.1\r\n") == []
+
+    refused = [
+        event for _ in range(MOST_HEAD_BYTES // 1000 + 1) for event in reader.feed(b"x: " + b"y" * 1000 + b"\r\n")
+    ]
+
+    assert [event.status for event in refused] == [431]
+
+
+def test_a_discarded_body_is_not_kept(reader):
+    reader.feed(b"POST / HTTP/1.1\r\nContent-Length: 50\r\n\r\n" + b"x" * 20)
+    assert reader.buffered_bytes == 20
+
+    reader.discard_body()
+
+    assert reader.buffered_bytes == 0
+    assert reader.feed(b"x" * 30) == [b""]
+
+
+def test_an_answer_has_length_and_type():
+    assert response(200, b"{}") == (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+
+
+def test_a_binary_answer_tells_where_its_json_ends():
+    head = response(200, b"{}\0\0", json_bytes=2).partition(b"\r\n\r\n")[0]
+
+    assert b"Content-Type: application/octet-stream" in head
+    assert b"Inference-Header-Content-Length: 2" in head
+
+
+def test_a_refusal_tells_when_to_come_back_and_what_is_allowed():
+    busy = refusal(RefusedError(503, "busy", next_step="wait", retry_after_s=0.2))
+    method = refusal(RefusedError(405, "no", next_step="use GET", allow="GET"))
+    key = refusal(RefusedError(401, "no", next_step="send it"))
+
+    assert b"\r\nRetry-After: 1\r\n" in busy
+    assert b"\r\nAllow: GET\r\n" in method
+    assert b"\r\nWWW-Authenticate: Bearer" in key
+
+
+def test_header_values_from_outside_cannot_split_an_answer():
+    assert refusal(wrong_field("x\r\nEvil: 1", found="y", expected="z")).count(b"\r\n\r\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"closes": True, "is_old": False}, b"Connection: close"),
+        ({"closes": False, "is_old": True}, b"Connection: keep-alive"),
+    ],
+)
+def test_the_connections_future_is_told_where_it_must_be(arguments, line):
+    answer = finish(response(200, b"{}"), is_head_only=False, **arguments)
+
+    assert line in answer
+    assert answer.endswith(b"\r\n\r\n{}")
+
+
+def test_head_gets_no_body():
+    assert finish(response(405, b"{}"), closes=False, is_old=False, is_head_only=True).endswith(b"\r\n\r\n")

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from shoal.base import NotFoundError, PackageError
+from shoal.serve.loading import load_model
+
+
+def test_a_plain_file_tells_what_it_takes_and_what_it_costs(scorer):
+    model = load_model(str(scorer))
+
+    assert [(field.name, field.datatype, field.shape) for field in model.interface.inputs] == [
+        ("image", "UINT8", (None, 2, 2))
+    ]
+    assert model.interface.batched
+    assert [rows for rows, _ in model.timings] == [1, 8, 32]
+    assert all(seconds > 0 for _, seconds in model.timings)
+    assert model.model_kind == "unknown"
+
+
+def test_outputs_come_in_the_interfaces_order(adder):
+    model = load_model(str(adder))
+
+    (total,) = model.run([np.array([[1, 2], [3, 4]], np.float32), np.array([True, False])])
+
+    assert total.tolist() == [4, 7]
+
+
+def test_a_model_for_one_fixed_row_takes_no_batches(fixed_scorer):
+    assert not load_model(str(fixed_scorer)).interface.batched
+
+
+def test_an_output_that_is_not_by_row_means_no_batches(model_folder, save_model):
+    path = save_model(
+        "total",
+        [("ReduceSum", ["x"], ["sum"], {"keepdims": 1})],
+        [("x", 1, ["n", 2])],
+        [("sum", 1, ["one", 1])],
+    )
+
+    assert not load_model(str(path)).interface.batched
+
+
+def test_a_model_that_cannot_run_zeros_is_served_without_timings(save_model):
+    path = save_model(
+        "strict",
+        [("Reshape", ["x", "shape"], ["y"], {})],
+        [("x", 1, ["n", "m"])],
+        [("y", 1, ["n", 3])],
+        [("shape", np.array([-1, 3], np.int64))],
+    )
+
+    assert load_model(str(path)).timings == []
+
+
+@pytest.mark.parametrize(("content", "error"), [(None, NotFoundError), (b"not a model", PackageError)])
+def test_what_is_no_model_is_told(tmp_path, content, error):
+    path = tmp_path / "broken.onnx"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(error, match=r"broken\.onnx"):
+        load_model(str(path))
+
+
+def test_text_inputs_are_refused(save_model):
+    path = save_model("words", [("Identity", ["x"], ["y"], {})], [("x", 8, ["n"])], [("y", 8, ["n"])])
+
+    with pytest.raises(PackageError, match="string"):
+        load_model(str(path))

@@ -1,0 +1,152 @@
+import msgspec
+import numpy as np
+import pytest
+
+from shoal.base import ConflictError, SegmentReader, StorageFullError, UnsupportedError, parse_prediction_id
+from shoal.serve.interface import Interface, TensorField
+from shoal.serve.prediction_log import PredictionLog
+
+IMAGES = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+SCORES = np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]], np.float32)
+
+
+@pytest.fixture
+def log(tmp_path, interface):
+    log = PredictionLog(tmp_path, "fashion", interface, model_kind="classification")
+    yield log
+    log.close()
+
+
+def test_an_id_leads_to_the_row_with_what_went_in_and_came_out(log):
+    log.append("3", 2, [[IMAGES]], [SCORES])
+    prefix, row = log.append("4", 2, [[IMAGES]], [SCORES])
+    log.flush()
+    log.sync()
+
+    place = parse_prediction_id(f"{prefix}.{row + 1}")
+    found = SegmentReader(log.folder).row(place.row)
+
+    assert (place.model, place.version, place.row) == ("fashion", "4", 3)
+    assert (found["prediction_id"], found["version"]) == (str(place), "4")
+    np.testing.assert_array_equal(np.reshape(found["image"], (2, 2)), IMAGES[1])
+    np.testing.assert_allclose(np.reshape(found["scores"], 3), SCORES[1])
+    assert found["time_us"] > 1.7e15
+
+
+def test_the_log_says_what_its_columns_are(log):
+    log.append("3", 2, [[IMAGES]], [SCORES])
+    log.flush()
+    log.sync()
+
+    _, batch = next(SegmentReader(log.folder).read())
+
+    assert msgspec.json.decode(batch.schema.metadata[b"shoal"]) == {
+        "model": "fashion",
+        "kind": "classification",
+        "inputs": ["image"],
+        "outputs": ["scores"],
+    }
+    assert batch.schema.names == ["prediction_id", "version", "time_us", "image", "scores"]
+
+
+def test_rows_go_on_where_an_earlier_server_stopped(log, tmp_path, interface):
+    log.append("3", 2, [[IMAGES]], [SCORES])
+    log.close()
+
+    with_successor = PredictionLog(tmp_path, "fashion", interface, model_kind="classification")
+
+    assert with_successor.append("3", 2, [[IMAGES]], [SCORES])[1] == 2
+    with_successor.close()
+
+
+def test_two_servers_cannot_write_one_log(log, tmp_path, interface):
+    with pytest.raises(ConflictError):
+        PredictionLog(tmp_path, "fashion", interface, model_kind="classification")
+
+
+def test_other_columns_get_a_log_beside(log, tmp_path):
+    other = Interface((TensorField("text", "INT64", (None,)),), (TensorField("ok", "BOOL", (None,)),), batched=True)
+    assert not log.fits("fashion", other)
+
+    with_other = PredictionLog(tmp_path, "fashion", other, model_kind="unknown")
+    with_other.append("5", 3, [[np.array([7, 8]), np.array([9])]], [np.array([True, False, True])])
+    with_other.flush()
+    with_other.sync()
+
+    assert with_other.folder.name.startswith("fashion-")
+    found = [SegmentReader(with_other.folder).row(row) for row in range(3)]
+    assert [(row["text"], row["ok"]) for row in found] == [(7, True), (8, False), (9, True)]
+    with_other.close()
+
+
+def test_a_model_without_batches_logs_its_one_row(tmp_path):
+    fixed = Interface((TensorField("x", "FP32", (1, 2)),), (TensorField("y", "FP32", (3,)),), batched=False)
+    log = PredictionLog(tmp_path, "fixed", fixed, model_kind="unknown")
+
+    log.append("1", 1, [[np.ones((1, 2), np.float32)]], [np.zeros(3, np.float32)])
+    log.flush()
+    log.sync()
+
+    found = SegmentReader(log.folder).row(0)
+    assert np.ravel(found["x"]).tolist() == [1, 1]
+    assert np.ravel(found["y"]).tolist() == [0, 0, 0]
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        (TensorField("tokens", "INT64", (None, None)), "sizes vary"),
+        (TensorField("version", "INT64", (None,)), "named as a column of the log"),
+    ],
+)
+def test_what_cannot_be_logged_is_told(tmp_path, field, reason):
+    with pytest.raises(UnsupportedError, match=reason):
+        PredictionLog(tmp_path, "m", Interface((field,), (), batched=True), model_kind="unknown")
+
+
+def test_rows_of_many_batches_are_written_together_in_order(log):
+    for number in range(300):
+        log.append(str(number), 2, [[IMAGES[:1], IMAGES[1:]]], [SCORES])
+    log.flush()
+    log.sync()
+
+    reader = SegmentReader(log.folder)
+
+    assert log.num_rows == reader.num_rows == 600
+    found = parse_prediction_id(reader.row(401)["prediction_id"])
+    assert (found.model, found.version, found.row) == ("fashion", "200", 401)
+    assert found.log_id.startswith(reader.log_id)
+    np.testing.assert_array_equal(reader.row(401)["image"], IMAGES[1])
+
+
+def test_rows_that_a_full_disk_holds_up_keep_their_numbers(log, monkeypatch):
+    def refuse(*_):
+        raise StorageFullError("no room", next_step="make room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shoal.base.SegmentLog.append", refuse)
+        _, first = log.append("3", 2, [[IMAGES]], [SCORES])
+        with pytest.raises(StorageFullError):
+            log.flush()
+        _, second = log.append("3", 2, [[IMAGES]], [SCORES])
+    log.flush()
+    log.sync()
+
+    assert (first, second) == (0, 2)
+    assert SegmentReader(log.folder).num_rows == 4
+
+
+def test_a_row_number_that_is_given_twice_never_gives_the_same_id_twice(tmp_path, interface):
+    prefixes = []
+    for _ in range(2):
+        log = PredictionLog(tmp_path, "fashion", interface, model_kind="classification")
+        prefix, row = log.append("1", 2, [[IMAGES]], [SCORES])
+        prefixes.append(prefix)
+        # As after a SIGKILL: what waited in memory never reached the log.
+        log._waiting.clear()
+        log._num_waiting = 0
+        log.close()
+
+    assert row == 0
+    assert prefixes[0] != prefixes[1]

@@ -1,0 +1,19 @@
+import msgspec
+import pytest
+
+from shoal.train.reports import Diverged, Finished, Saved, Steps, from_message, to_message
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        Steps(epoch=1, first_step=3, losses=[0.5, 0.25], rows=32, seconds=0.5, wait_s=0.1),
+        Saved(step=4, path="/x", digest="b3:0"),
+        Diverged(epoch=0, step=3, loss=float("inf")),
+        Finished(step=9),
+    ],
+)
+def test_reports_survive_the_way_to_the_supervisor(report):
+    message = msgspec.msgpack.decode(msgspec.msgpack.encode(to_message(report)))
+
+    assert from_message(message) == report

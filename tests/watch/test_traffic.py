@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from shoal.base import NotFoundError, SegmentLog, SourceError
+from shoal.watch.traffic import Traffic
+
+
+def fill(prediction_log, world, *counts: int) -> None:
+    for index, count in enumerate(counts):
+        prediction_log.write(*world.sample(count), version=str(index % 2 + 1))
+
+
+def test_knows_what_was_served(prediction_log):
+    traffic = Traffic(prediction_log.folder)
+
+    assert (traffic.model, traffic.kind) == ("fashion", "classification")
+    assert (traffic.inputs, traffic.outputs) == (("image",), ("scores",))
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "expected"),
+    [(0, None, range(30)), (7, 22, range(7, 22)), (25, 99, range(25, 30)), (5, 5, range(0))],
+)
+def test_reads_a_range_of_rows(prediction_log, world, since: int, until: int | None, expected: range):
+    fill(prediction_log, world, 10, 10, 10)
+
+    found = [row for rows, _ in Traffic(prediction_log.folder).read(since, until) for row in rows]
+
+    assert found == list(expected)
+
+
+def test_one_versions_rows_keep_their_numbers(prediction_log, world):
+    fill(prediction_log, world, 3, 2, 3)
+
+    found = [
+        (rows.tolist(), batch.column("version").to_pylist())
+        for rows, batch in Traffic(prediction_log.folder).read(version="1")
+    ]
+
+    assert found == [([0, 1, 2], ["1"] * 3), ([5, 6, 7], ["1"] * 3)]
+
+
+def test_profile_columns_are_those_of_training(prediction_log, world, reference):
+    from shoal.data import Profile
+
+    fill(prediction_log, world, 20)
+    traffic = Traffic(prediction_log.folder)
+    profile = Profile()
+
+    for _, batch in traffic.read(3):
+        profile.update(traffic.profile_columns(batch))
+
+    assert profile.columns.keys() == reference.columns.keys()
+    assert profile.num_rows == 17
+
+
+def test_scores_are_of_the_rows_themselves(prediction_log, world):
+    images, scores = world.sample(20)
+    prediction_log.write(images, scores)
+    traffic = Traffic(prediction_log.folder)
+
+    ((_, batch),) = traffic.read(5, 9)
+
+    assert traffic.scores(batch)["scores.class"].tolist() == scores[5:9].argmax(axis=1).tolist()
+    assert np.array_equal(traffic.scores(batch)["scores.confidence"], scores[5:9].max(axis=1))
+
+
+def test_folder_without_a_log_is_not_found(tmp_path: Path):
+    with pytest.raises(NotFoundError):
+        Traffic(tmp_path)
+
+
+def test_other_logs_are_refused(tmp_path: Path):
+    SegmentLog(tmp_path, pa.schema([("loss", pa.float64())])).close()
+
+    with pytest.raises(SourceError, match="no prediction log"):
+        Traffic(tmp_path)
