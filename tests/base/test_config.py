@@ -45,7 +45,12 @@ def test_later_source_wins_and_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     resolved = load_settings({"threads": 3, "store": None})
 
     assert resolved.settings == Settings(store="sqlite:///b", threads=3, home=tmp_path / "place")
-    assert resolved.sources == {"store": "SHOAL_STORE", "threads": "flag", "home": "shoal.toml:4"}
+    assert resolved.sources == {
+        "store": "SHOAL_STORE",
+        "threads": "flag",
+        "home": "shoal.toml:4",
+        "cache_bytes": "default",
+    }
 
 
 def test_nearest_file_upwards_counts(tmp_path: Path):
@@ -61,6 +66,7 @@ def test_nearest_file_upwards_counts(tmp_path: Path):
     [
         ("thread = 1", "did you mean 'threads'"),
         ("threads = 0", "must be >= 1"),
+        ("cache_bytes = 0", "must be >= 1"),
         ("threads = true", "not a whole number"),
         ('threads = "two"', "not a whole number"),
         ("store = 5", "not text"),

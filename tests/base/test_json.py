@@ -47,7 +47,9 @@ def test_reads_into_a_dataclass():
     assert decode(b'{"x": 3}', Point) == Point(3)
 
 
-@pytest.mark.parametrize("bad", [b'{"x": "3"}', b"{}", b'{"x": 1', b"", b"\xff"])
+@pytest.mark.parametrize(
+    "bad", [b'{"x": "3"}', b"{}", b'{"x": 1', b"", b"\xff", b'{"x": "\xff"}', b'{"y":' + b"[" * 100_000]
+)
 def test_bad_json_is_an_input_error(bad: bytes):
     with pytest.raises(InputError, match="cannot read JSON"):
         decode(bad, Point)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -129,3 +130,15 @@ def write_log(store, packaged) -> Callable[..., list[str]]:
         return ids
 
     return write_log
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Six rows, one of which lacks its name."""
+    return pa.table({"id": range(6), "size": [0.5, 1.0, 1.5, 2.0, 2.5, 3.0], "name": ["a", None, "c", "d", "e", "f"]})
+
+
+@pytest.fixture
+def parquet(table, tmp_path):
+    pa.parquet.write_table(table, tmp_path / "rows.parquet")
+    return tmp_path / "rows.parquet"

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shoal.base import CorruptError, InputError, SchemaError, SegmentLog, ShardMissingError, UnsupportedError
+from shoal.base import (
+    ConfigError,
+    CorruptError,
+    InputError,
+    SchemaError,
+    SegmentLog,
+    ShardMissingError,
+    UnsupportedError,
+)
 from shoal.data import Dataset, Profile, ingest
 
 Rows = dict[str, np.ndarray]
@@ -283,17 +291,36 @@ def test_an_unsealed_or_missing_segment_is_named(tmp_path: Path) -> None:
 
 
 def test_refuses_an_unknown_cache(dataset: Dataset) -> None:
-    with pytest.raises(InputError, match="cache='disk'"):
-        dataset.loader(batch_size=4, cache="disk")  # type: ignore[arg-type]  # what a user may write
+    with pytest.raises(ConfigError, match="cache='ssd'"):
+        dataset.loader(batch_size=4, cache="ssd")  # type: ignore[arg-type]  # what a user may write
 
 
-def test_small_rows_in_several_shards_are_copied_once_for_the_loader(
-    dataset: Dataset,
-) -> None:
-    loader = dataset.loader(batch_size=50, shuffle=True, format="numpy", columns=["image", "label"])
+def test_with_the_memory_cache_a_loader_needs_the_files_no_more(dataset: Dataset) -> None:
+    loader = dataset.loader(batch_size=50, shuffle=True, format="numpy", cache="memory")
     expected = [batch["label"].tolist() for batch in dataset.loader(batch_size=50, shuffle=True, format="numpy")]
 
     for shard in dataset.shards:
         dataset.shard_path(shard).unlink()
 
     assert [batch["label"].tolist() for batch in loader] == expected
+
+
+@pytest.mark.parametrize("batch_rows", [0, -1])
+def test_batches_have_rows(dataset: Dataset, batch_rows: int) -> None:
+    with pytest.raises(InputError, match=f"batch_rows={batch_rows}"):
+        dataset.batches(batch_rows=batch_rows)
+
+
+@pytest.mark.parametrize("rows", [np.arange(500) % 2 == 0, np.array([1.5])])
+def test_rows_are_taken_by_their_numbers_alone(dataset: Dataset, rows: np.ndarray) -> None:
+    with pytest.raises(InputError, match="expected whole numbers"):
+        dataset.take(rows)
+
+
+def test_a_column_whose_name_a_batch_needs_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    table = pa.table({"x": pa.array([1, None]), "x_mask": pa.array([1, 2])})
+
+    with pytest.raises(SchemaError, match="'x_mask' beside"):
+        ingest(table, tmp_path / "clash")
+
+    assert not (tmp_path / "clash").exists()

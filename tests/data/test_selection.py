@@ -6,6 +6,7 @@ import pytest
 
 from shoal.base import UnsupportedError, is_handle
 from shoal.data import Dataset, ingest
+from shoal.data.sampling.recipes import Recipe
 from shoal.data.selection import Selection
 
 Rows = dict[str, np.ndarray]
@@ -59,3 +60,15 @@ def without_hashes(dataset: Dataset) -> bytes:
         for batch in dataset.batches():
             writer.write_batch(batch)
     return bytes(sink.getvalue())
+
+
+def test_recipes_name_a_subset_in_address_and_digest(dataset: Dataset) -> None:
+    sample, other = Recipe.of("sample", fraction=0.5, seed=0), Recipe.of("sample", fraction=0.5, seed=1)
+    subset = Selection(dataset.path, dataset.manifest, recipes=(sample, other))
+
+    assert subset.address == f"{dataset.path}@1#sample(fraction=0.5,seed=0)#sample(fraction=0.5,seed=1)"
+    assert not subset.is_whole
+    assert subset.digest_after(0) == dataset.digest
+    assert subset.digest_after(1) == Selection(dataset.path, dataset.manifest, recipes=(sample,)).digest
+    assert len({subset.digest_after(count) for count in range(3)}) == 3
+    assert subset.digest != Selection(dataset.path, dataset.manifest, recipes=(other, sample)).digest

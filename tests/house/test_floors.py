@@ -22,7 +22,8 @@ TORCH_FILES = (
     "shoal.train.",
     "shoal.compress.",
     "shoal.model.export",
-    "shoal.data.loader",
+    "shoal.data.loading.formats",
+    "shoal.data.loading.torch_",
     "shoal.demo.",
     "shoal.testing.strategy",
 )
@@ -127,11 +128,13 @@ def _names_own_face(module, node):
     face = f"shoal.{module.floor}"
     if isinstance(node, ast.Import):
         return any(alias.name == face for alias in node.names)
-    return node.module == face and not all(f"{face}.{alias.name}" in _siblings(module) for alias in node.names)
+    return node.module == face and not all(alias.name in _files_of_floor(module) for alias in node.names)
 
 
-def _siblings(module):
-    return {f"shoal.{module.floor}.{path.stem}" for path in module.path.parent.glob("*.py")}
+def _files_of_floor(module):
+    # Also from a room of the floor: what stands beside the face is a file like any other.
+    floor = next(parent for parent in module.path.parents if parent.name == module.floor)
+    return {path.stem for path in floor.glob("*.py")}
 
 
 def _circle(graph):

@@ -61,3 +61,30 @@ def test_refuses_a_dtype_that_the_loop_cannot_carry():
 
 def test_a_row_has_no_batch_dimension():
     assert SIGNATURE.inputs[0].row_shape == (4, 4)
+
+
+def test_masks_belong_to_columns():
+    age, mask = TensorSpec("age", "int64", (None,)), TensorSpec("age_mask", "bool", (None,))
+    lone = TensorSpec("face_mask", "bool", (None,))
+    signature = Signature((age, mask, lone), ())
+
+    assert signature.masked == ("age",)
+    assert signature.columns == ("age", "face_mask")
+
+
+def test_a_mask_that_rows_lack_is_full():
+    signature = Signature((TensorSpec("age", "int64", (None,)), TensorSpec("age_mask", "bool", (None,))), ())
+
+    assert signature.inputs_from({"age": np.arange(3), "label": np.arange(3)})["age_mask"].tolist() == [True] * 3
+
+
+def test_a_gap_that_the_model_does_not_provide_for_is_refused():
+    signature = Signature((TensorSpec("age", "int64", (None,)),), ())
+
+    with pytest.raises(InputError, match=r"'age' has no value in row 1.*Impute"):
+        signature.inputs_from({"age": np.arange(3), "age_mask": np.array([True, False, True])})
+
+
+@pytest.mark.parametrize("dtype", [object, "U5"])
+def test_texts_are_objects_or_of_one_width(dtype):
+    assert TensorSpec("city", "string", (None,)).check(np.array(["a", "b"], dtype)) == 2

@@ -49,3 +49,19 @@ def test_a_missing_value_is_named_by_its_column():
 
     with pytest.raises(InputError, match="'age' of holed@1"):
         list(row_batches(Holed(), ["age"], 8))
+
+
+def test_gaps_come_with_masks_where_they_may(tmp_path):
+    import shoal.data
+
+    table = pa.table({"n": pa.array([1, None]), "t": ["a", None], "f": [True, None]})
+    dataset = shoal.data.ingest(table, tmp_path / "gaps")
+
+    (found,) = row_batches(dataset, ["n", "t", "f"], 10, masked=["n", "t", "f"])
+
+    order = np.argsort(~found["n_mask"])
+    assert [found[name][order].tolist() for name in ("n", "t", "f")] == [[1, 0], ["a", ""], [True, False]]
+    assert found["n"].dtype == np.int64
+    assert found["t_mask"][order].tolist() == [True, False]
+    with pytest.raises(InputError, match=r"column 'n' of .* has no value in 1 of 2 rows"):
+        list(row_batches(dataset, ["n"], 10))

@@ -1,6 +1,7 @@
 import pickle
 
-from shoal.runtime.pool_member import DONE, RAISED, run_tasks
+from shoal.runtime.answers import DONE, RAISED
+from shoal.runtime.pool_member import run_tasks
 from shoal.testing import members
 
 

@@ -72,6 +72,14 @@ def test_a_batch_arrives_joined_and_in_order(outgoing, incoming):
     assert found[1].tolist() == [0.5, 1.5, 2.5]
 
 
+def test_texts_of_several_requests_are_as_wide_as_the_longest(outgoing, incoming):
+    texts = [np.array(["a", "études"]), np.array([""]), np.array(["much longer", "日本"])]
+
+    (found,) = incoming.read(*outgoing.write([texts]))
+
+    assert found.tolist() == ["a", "études", "", "much longer", "日本"]
+
+
 def test_memory_is_reused_until_a_batch_is_larger(outgoing, incoming):
     first, _ = outgoing.write([[np.zeros(10)]])
     second, _ = outgoing.write([[np.zeros(1000)]])

@@ -63,7 +63,8 @@ def test_inputs_that_are_not_contiguous_are_sent_right(client):
         ({"model": "scorer", "inputs": {"image": IMAGES[0]}}, InputError, "inputs.image.shape"),
         ({"model": "scorer", "inputs": {}}, InputError, "inputs.image"),
         ({"model": "picker", "inputs": {"index": np.array([99])}}, InputError, "cannot run this input"),
-        ({"model": "scorer", "inputs": {"image": np.array(["a"])}}, UnsupportedError, "cannot serve tensors"),
+        ({"model": "scorer", "inputs": {"image": np.array(["a"])}}, InputError, "found 'BYTES', expected 'UINT8'"),
+        ({"model": "scorer", "inputs": {"image": np.array([1j])}}, UnsupportedError, "cannot serve tensors"),
     ],
 )
 def test_a_refusal_becomes_the_error_that_says_why(client, call, error, message):

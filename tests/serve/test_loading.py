@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from shoal.base import NotFoundError, PackageError
+from shoal.base import NotFoundError, PackageError, UnsupportedError
 from shoal.serve.loading import load_model
 
 
@@ -62,8 +62,20 @@ def test_what_is_no_model_is_told(tmp_path, content, error):
         load_model(str(path))
 
 
-def test_text_inputs_are_refused(save_model):
+def test_text_outputs_are_refused(save_model):
     path = save_model("words", [("Identity", ["x"], ["y"], {})], [("x", 8, ["n"])], [("y", 8, ["n"])])
 
-    with pytest.raises(PackageError, match="string"):
+    with pytest.raises(UnsupportedError, match="string"):
         load_model(str(path))
+
+
+def test_texts_are_taken(save_model):
+    path = save_model(
+        "sizes", [("Shape", ["x"], ["size"], {}), ("Expand", ["one", "size"], ["y"], {})], [("x", 8, ["n"])],
+        [("y", 1, ["n"])], [("one", np.float32(1))],
+    )  # fmt: skip
+
+    model = load_model(str(path))
+
+    assert [(field.name, field.datatype) for field in model.interface.inputs] == [("x", "BYTES")]
+    assert model.run([np.array(["a", "bc"])])[0].tolist() == [1, 1]

@@ -150,3 +150,21 @@ def test_a_row_number_that_is_given_twice_never_gives_the_same_id_twice(tmp_path
 
     assert row == 0
     assert prefixes[0] != prefixes[1]
+
+
+def test_texts_are_logged_as_texts(tmp_path):
+    city = TensorField("city", "BYTES", (None,))
+    words = Interface((city,), (TensorField("scores", "FP32", (None, 3)),), batched=True)
+    log = PredictionLog(tmp_path, "rentals", words, model_kind="classification")
+
+    log.append("1", 2, [[np.array(["Łódź"]), np.array([""])]], [SCORES])
+    log.close()
+
+    assert [SegmentReader(log.folder).row(row)["city"] for row in range(2)] == ["Łódź", ""]
+
+
+def test_several_texts_a_row_are_not_logged(tmp_path):
+    words = Interface((TensorField("words", "BYTES", (None, 4)),), (), batched=True)
+
+    with pytest.raises(UnsupportedError, match="expected one a row"):
+        PredictionLog(tmp_path, "rentals", words, model_kind="unknown")

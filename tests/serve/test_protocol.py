@@ -288,3 +288,14 @@ def test_an_output_that_json_cannot_carry_is_a_422(protocol):
 
     assert caught.value.status == 422
     protocol.encode(InferAnswer("fashion", "3", "", {}, []), outputs, ((0, True),))
+
+
+def test_texts_come_in_the_json_alone():
+    words = Protocol(Interface((TensorField("city", "BYTES", (None,)),), (), batched=True))
+    city = {"name": "city", "datatype": "BYTES", "shape": [2], "data": ["Rom", "Łódź"]}
+
+    assert words.decode(body(city)).arrays[0].tolist() == ["Rom", "Łódź"]
+    assert refused(words, body(city | {"data": ["Rom", 3]})).field == "inputs.city.data"
+    raw = {"name": "city", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 3}}
+    text = body(raw)
+    assert refused(words, text + b"Rom", len(text)).expected == "texts in data, as a list in the JSON"

@@ -10,10 +10,14 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from onnx import helper
 
+import shoal.data
 import shoal.store
 from shoal.base import ConfigError, CorruptError, SegmentReader, ServeError, UnavailableError, parse_prediction_id
+from shoal.data.prepare import Concatenate, Encode, Impute, Preparation, Standardise
 from shoal.model import AtLeast, gate, package
 from shoal.serve import Client, start
 
@@ -313,3 +317,43 @@ def test_run_serves_until_it_is_told_to_stop(scorer, number):
         rest, _ = process.communicate(timeout=60)
 
     assert (process.returncode, rest) == (0, "stopped\n")
+
+
+@pytest.mark.slow
+def test_a_service_prepares_raw_rows_as_training_did(tmp_path):
+    table = pa.table(
+        {
+            "age": pa.array([20, None, 40, 60] * 25),
+            "city": pa.array(["Rom", "Łódź", None, "Rom"] * 25),
+            "label": np.arange(100) % 2,
+        }
+    )
+    preparation = Preparation(
+        {
+            "age": [Impute("mean"), Standardise()],
+            "city": [Impute("most_frequent"), Encode(to="one_hot")],
+            "features": Concatenate(["age", "city"]),
+        }
+    )
+    dataset = shoal.data.ingest(table, tmp_path / "people").prepare(preparation)
+    nodes = [helper.make_node("Identity", ["features"], ["seen"])]
+    given, seen = (helper.make_tensor_value_info(name, 1, ["n", 4]) for name in ("features", "seen"))
+    model = helper.make_model(
+        helper.make_graph(nodes, "seen", [given], [seen]), opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    )
+    raw = dataset.take(np.arange(50))
+    made = package(model, example=raw, dataset=dataset, kind="regression", path=tmp_path / "package")
+    inputs = made.signature.inputs_from(raw)
+
+    with start(made, replicas=1, port=0, log_folder=tmp_path / "log") as server, Client(server.url) as client:
+        answers = [client.infer(server.name, inputs, binary=binary) for binary in (True, False)]
+        unseen = client.infer(server.name, {name: values[:1] for name, values in inputs.items()} | {"city": ["Oslo"]})
+        server.sync_log()
+        logged = SegmentReader(tmp_path / "log" / server.name).row(
+            parse_prediction_id(answers[0].prediction_ids[7]).row
+        )
+
+    expected = dataset.preparation.apply(raw)["features"]
+    assert all(answer.outputs["seen"].tobytes() == expected.tobytes() for answer in answers)
+    assert unseen.outputs["seen"][0, 1] == float(raw["city_mask"][0])
+    assert (logged["age"], logged["age_mask"]) == (raw["age"][7], raw["age_mask"][7])

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from shoal.base import UnsupportedError
 from shoal.serve.refusal import RefusedError
-from shoal.serve.tensors import DATATYPES, datatype_of, from_bytes, from_numbers, read_json_data, to_bytes
+from shoal.serve.tensors import (
+    DATATYPES,
+    datatype_of,
+    from_bytes,
+    from_numbers,
+    input_datatype_of,
+    read_json_data,
+    to_bytes,
+)
 
 INTEGERS = [datatype for datatype in DATATYPES.values() if datatype.family is int]
 FLOATS = [datatype for datatype in DATATYPES.values() if datatype.family is float]
@@ -50,7 +58,7 @@ def test_an_integer_beyond_every_type_is_refused():
         from_numbers([2**200], DATATYPES["UINT8"], "x")
 
 
-@pytest.mark.parametrize("datatype", DATATYPES.values(), ids=lambda datatype: datatype.name)
+@pytest.mark.parametrize("datatype", [DATATYPES["BOOL"], *INTEGERS, *FLOATS], ids=lambda datatype: datatype.name)
 def test_raw_bytes_go_there_and_back(datatype):
     array = np.array([0, 1, 1, 0], datatype.dtype)
 
@@ -112,3 +120,22 @@ def test_data_that_does_not_fit_is_refused_in_words(text, complaint):
 def test_text_is_not_served():
     with pytest.raises(UnsupportedError, match="cannot serve tensors of type"):
         datatype_of(np.dtype("U5"))
+
+
+def test_texts_are_read_with_their_own_width():
+    found = read_json_data(msgspec.Raw(b'[["a", "\xc3\xa9tudes"], ["", "b"]]'), [2, 2], DATATYPES["BYTES"], "x")
+
+    assert found.tolist() == [["a", "études"], ["", "b"]]
+    assert found.dtype.kind == "U"
+
+
+def test_a_text_that_would_arrive_shorter_is_refused():
+    with pytest.raises(RefusedError, match=r"x\[1\]: found 'b\\x00', expected BYTES: texts without"):
+        from_numbers(["a", "b\0"], DATATYPES["BYTES"], "x")
+
+
+@pytest.mark.parametrize("dtype", ["string", np.dtype(object), np.dtype("U7")])
+def test_texts_are_inputs_alone(dtype):
+    assert input_datatype_of(dtype).name == "BYTES"
+    with pytest.raises(UnsupportedError, match="cannot serve tensors of type"):
+        datatype_of(dtype)

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from shoal.base import NotFoundError, SegmentLog, SourceError
+from shoal.base import NotFoundError, SegmentLog, SourceError, encode
 from shoal.watch.traffic import Traffic
 
 
@@ -55,6 +55,21 @@ def test_profile_columns_are_those_of_training(prediction_log, world, reference)
 
     assert profile.columns.keys() == reference.columns.keys()
     assert profile.num_rows == 17
+
+
+def test_a_masked_input_is_null_as_in_training(tmp_path):
+    facts = {"model": "m", "kind": "regression", "inputs": ["age_mask", "age"], "outputs": ["y"]}
+    columns = {"version": pa.string(), "age_mask": pa.bool_(), "age": pa.int64(), "y": pa.float32()}
+    log = SegmentLog(tmp_path, pa.schema(columns.items(), metadata={b"shoal": encode(facts)}))
+    rows = {"version": ["1"] * 3, "age_mask": [True, False, True], "age": [30, 0, 40], "y": [0.5] * 3}
+    log.append(pa.record_batch(rows, schema=log.schema))
+    log.close()
+    traffic = Traffic(tmp_path)
+
+    ((_, batch),) = traffic.read()
+
+    assert traffic.profile_columns(batch).column("age").to_pylist() == [30, None, 40]
+    assert "age_mask" not in traffic.profile_columns(batch).schema.names
 
 
 def test_scores_are_of_the_rows_themselves(prediction_log, world):

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from shoal.base.errors import InputError as InputError
     from shoal.base.errors import NotFoundError as NotFoundError
     from shoal.base.errors import PackageError as PackageError
+    from shoal.base.errors import RemoteError as RemoteError
     from shoal.base.errors import SchemaError as SchemaError
     from shoal.base.errors import ServeError as ServeError
     from shoal.base.errors import ShardMissingError as ShardMissingError
@@ -102,6 +103,7 @@ __all__ = [
     "PredictionId",
     "Recorder",
     "Ref",
+    "RemoteError",
     "Resolved",
     "SchemaError",
     "Secret",
@@ -191,6 +193,7 @@ __getattr__ = lazy_face(
         "InputError": "errors",
         "NotFoundError": "errors",
         "PackageError": "errors",
+        "RemoteError": "errors",
         "SchemaError": "errors",
         "ServeError": "errors",
         "ShardMissingError": "errors",

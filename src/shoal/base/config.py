@@ -20,6 +20,7 @@ VARIABLES: Mapping[str, str] = {
     "SHOAL_STORE": "URL of the store (setting `store`)",
     "SHOAL_HOME": "the .shoal folder (setting `home`)",
     "SHOAL_THREADS": "threads per worker (setting `threads`)",
+    "SHOAL_CACHE_BYTES": "most bytes to keep of remote shards, and of batches (setting `cache_bytes`)",
     "SHOAL_FASHION_MNIST": "folder with the four Fashion-MNIST files",
     "SHOAL_SECRET_<NAME>": "a secret's value",
     "SHOAL_SECRET_<NAME>_FILE": "a file that holds a secret's value",
@@ -33,10 +34,12 @@ class Settings:
     store: str | None = None
     home: Path | None = None
     threads: int | None = None
+    cache_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"threads={self.threads} must be >= 1", next_step="leave it out to let shoal choose")
+        for name in ("threads", "cache_bytes"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"{name}={value} must be >= 1", next_step="leave it out to let shoal choose")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,12 +176,12 @@ def _from_file(start: Path) -> dict[str, tuple[object, str]]:
 
 
 def _typed(name: str, value: object, source: str) -> Any:  # noqa: ANN401  # each field has its own type
-    if name == "threads":
+    if name in ("threads", "cache_bytes"):
         if isinstance(value, int) and not isinstance(value, bool):
             return value
         if isinstance(value, str) and value.strip().isdecimal():
             return int(value)
-        raise ConfigError(f"threads={value!r} ({source}) is not a whole number", next_step="write it as in threads = 2")
+        raise ConfigError(f"{name}={value!r} ({source}) is not a whole number", next_step=f"write it as in {name} = 2")
     if not isinstance(value, str | os.PathLike) or not str(value):
         raise ConfigError(f"{name}={value!r} ({source}) is not text", next_step=f'write it as in {name} = "..."')
     return Path(value).expanduser().absolute() if name == "home" else str(value)

@@ -6,6 +6,7 @@ ShoalError
 |-- DataError
 |   |-- SourceError                  a source is unreadable or contradicts itself
 |   |-- SchemaError                  columns or types differ from what is expected
+|   |-- RemoteError                  a remote store does not give or take what it should
 |   `-- ShardMissingError            a dataset names a file that is not there
 |-- CorruptError                     bytes differ from their digest
 |-- StorageFullError (OSError)       no room for a file; what was there before is untouched
@@ -75,6 +76,10 @@ class SchemaError(DataError):
 
 class ShardMissingError(DataError):
     """A dataset version names a shard that is not in its folder."""
+
+
+class RemoteError(DataError):
+    """A remote store refused, failed for too long or gave something else than expected; the message names the URL."""
 
 
 class CorruptError(ShoalError):

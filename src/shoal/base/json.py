@@ -55,7 +55,8 @@ def decode(data: bytes | str | memoryview, type: Any = Any) -> Any:
     """
     try:
         return msgspec.json.decode(data, type=type)
-    except msgspec.DecodeError as error:
+    # Python's own errors come through for bytes that are no text, and for brackets without end.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"cannot read JSON: {error}", next_step="correct the text at the named place") from error
 
 

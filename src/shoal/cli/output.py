@@ -42,6 +42,20 @@ def fields(pairs: Iterable[tuple[str, object]]) -> str:
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in kept)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 shard" or "1,024 shards"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def size(num_bytes: float) -> str:
+    """Return a number of bytes as people read it: 52.3 MiB."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.1f} {unit}" if unit != "bytes" else f"{num_bytes:.0f} bytes"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} TiB"
+
+
 @contextmanager
 def working(text: str) -> Iterator[Callable[[int], None]]:
     """Show `text` on a terminal while the block runs; what it yields takes the rows done so far.

@@ -42,7 +42,12 @@ def quantized_graphs(package: Package, rows: Mapping[str, NDArray[Any]]) -> Iter
 
 def _quantized(prepared: Path, target: Path, rows: Mapping[str, NDArray[Any]], *, per_channel: bool) -> onnx.ModelProto:
     # Probabilities stay in float: in steps of 1/255 they would no longer add up to one.
-    softmax = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Softmax"]
+    # And what prepares raw rows must go on doing what it did in training.
+    exact = [
+        node.name
+        for node in onnx.load(prepared).graph.node
+        if node.op_type == "Softmax" or node.name.startswith("prepared")
+    ]
     with contextlib.redirect_stdout(io.StringIO()):
         quantize_static(
             str(prepared),
@@ -55,7 +60,7 @@ def _quantized(prepared: Path, target: Path, rows: Mapping[str, NDArray[Any]], *
             # Weights of 7 bits: with 8, x86 without VNNI saturates in the middle of the sums, and a package that was
             # checked on one machine would lose accuracy unseen on another.
             reduce_range=True,
-            nodes_to_exclude=softmax,
+            nodes_to_exclude=exact,
         )
     return onnx.load(target)
 

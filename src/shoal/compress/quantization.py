@@ -100,7 +100,7 @@ def quantize(
 
 def _variants(package: Package, calibrate: "Dataset", num_rows: int, folder: Path) -> Iterator[tuple[str, Package]]:
     rows = calibrate.take(np.linspace(0, calibrate.num_rows - 1, min(num_rows, calibrate.num_rows)).astype(np.int64))
-    inputs = {spec.name: rows[spec.name] for spec in package.signature.inputs}
+    inputs = package.signature.inputs_from(rows)
     package.signature.check(inputs)
     manifest = package.manifest
     for variant, graph in quantized_graphs(package, inputs):

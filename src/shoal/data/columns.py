@@ -8,7 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shoal.base import SchemaError
-from shoal.data.schema import Column, Schema
+from shoal.data.schema import Column, Schema, schema_from_arrow
+from shoal.data.storage.layout import Layout
 
 Values = NDArray[Any]
 
@@ -17,26 +18,38 @@ Values = NDArray[Any]
 class Decoded:
     """A column as NumPy: `values` [num_rows, *shape]; `valid` bool [num_rows], or None when no row is null.
 
-    Null rows hold zeros (None for text and blobs). `is_view` says that the values lie in the file's own pages.
+    Null rows hold zeros (None for text and blobs).
     """
 
     values: Values
     valid: NDArray[np.bool_] | None
-    is_view: bool = False
 
 
-def conform(batch: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
+def conform(batch: pa.RecordBatch, schema: Schema, layout: Layout | None = None) -> pa.RecordBatch:
     """Return the batch with the schema's columns in its order and its types.
+
+    Args:
+        batch: has them, perhaps among others, perhaps of types that can be converted.
+        schema: the columns that are wanted.
+        layout: under which names the batch holds them, for a batch that was stored before they changed: a column that
+            it lacks is null in every row. None: under their own names, all of them.
 
     Raises:
         SchemaError: a column is missing, of another type, or a value does not fit; the message names it.
     """
-    arrays = [_conform_array(batch.column(column.name), column) for column in schema.columns]
+    arrays = [conform_array(stored_column(batch, column, layout), column) for column in schema.columns]
     fields = [pa.field(column.name, column.arrow_type()) for column in schema.columns]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def _conform_array(array: pa.Array, column: Column) -> pa.Array:
+def stored_column(batch: pa.RecordBatch, column: Column, layout: Layout | None) -> pa.Array:
+    """Return a column as a batch holds it, found by its id; nulls where the batch was stored before it came."""
+    name = layout.name_of(column) if layout is not None else column.name
+    return batch.column(name) if name is not None else pa.nulls(batch.num_rows, column.arrow_type())
+
+
+def conform_array(array: pa.Array, column: Column) -> pa.Array:
+    """Return one column of a batch in the type that shoal stores it in; SchemaError as `conform`."""
     target = column.arrow_type()
     if array.type.equals(target):
         return array
@@ -44,7 +57,10 @@ def _conform_array(array: pa.Array, column: Column) -> pa.Array:
         if isinstance(array.type, pa.DictionaryType):
             array = array.dictionary_decode()
         if column.shape:
-            return encode(decode(array, column), column)
+            # Read as what it is: a column may have been widened since the batch was stored.
+            stored = decode(array, schema_from_arrow(pa.schema([pa.field(column.name, array.type)])).columns[0])
+            values = stored.values.astype(column.numpy_dtype, casting="safe", copy=False)
+            return encode(Decoded(values, stored.valid), column)
         return array.cast(target)
     except pa.ArrowInvalid as error:
         raise SchemaError(
@@ -68,7 +84,7 @@ def decode(array: pa.Array, column: Column) -> Decoded:
         # Straight from the buffer: Arrow's own conversion turns integers with nulls into floats.
         values = np.frombuffer(buffer or b"", column.numpy_dtype, len(plain), plain.offset * width if buffer else 0)
     if valid is None:
-        return Decoded(values, None, is_view=True)
+        return Decoded(values, None)
     values = values.copy()
     values[~valid] = 0
     return Decoded(values, valid)
@@ -106,13 +122,26 @@ def encode(decoded: Decoded, column: Column) -> pa.Array:
     return pa.ExtensionArray.from_storage(tensor, storage)
 
 
+def from_numpy(values: Values) -> pa.Array:
+    """Return one-dimensional numbers as an Arrow array that shares their memory.
+
+    Arrow's own conversions do the same, and load pandas first where it is installed: a second, for nothing.
+    """
+    return encode(Decoded(values, None), Column(name="", dtype=values.dtype.name))
+
+
+def to_numpy(array: pa.Array) -> Values:
+    """Return an Arrow array of whole numbers without nulls as NumPy, without a copy; see `from_numpy`."""
+    return decode(array, Column(name="", dtype=str(array.type))).values
+
+
 def reordered(array: pa.Array, column: Column, order: NDArray[np.int64]) -> pa.Array:
     """Return the array's rows in the given order, in canonical form."""
     if column.is_fixed:
         decoded = decode(array, column)
         valid = None if decoded.valid is None else decoded.valid.take(order)
         return encode(Decoded(decoded.values.take(order, axis=0), valid), column)
-    taken = array.take(pa.array(order))
+    taken = array.take(from_numpy(order))
     # Without this a column that lost its last null keeps an all-ones bitmap: same values, other bytes.
     if taken.null_count == 0 and taken.buffers()[0] is not None:
         return pa.Array.from_buffers(taken.type, len(taken), [None, *taken.buffers()[1:]], offset=taken.offset)

@@ -1,39 +1,59 @@
 """A dataset: a folder of immutable versions, seen as rows; splits of it are ranges of hash, never lists of rows."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shoal.base import InputError, UnsupportedError
-from shoal.data.cache import ColumnCache
-from shoal.data.columns import Decoded, Values
-from shoal.data.gather import RowGatherer, Stretch
-from shoal.data.ingestion import TARGET_SHARD_BYTES, Progress, Sharding, adopt_segments, append_content
-from shoal.data.loader import Format, Loader, LoaderConfig
-from shoal.data.profile import Profile
+from shoal.base import InputError
+from shoal.data.columns import Values
+from shoal.data.divisible import Divisible
+from shoal.data.ingestion.adoption import adopt_segments
+from shoal.data.ingestion.intake import Progress
+from shoal.data.ingestion.sharding import TARGET_SHARD_BYTES, Sharding
+from shoal.data.ingestion.writing import Ingestion, append_content
+from shoal.data.interop import make_huggingface
+from shoal.data.loading.assembly import CacheMode, Steps, TorchLoading, make_loader
+from shoal.data.loading.decoders import Decoder, DecoderName
+from shoal.data.loading.formats import Format
+from shoal.data.loading.gather import RowGatherer, stretches_of
+from shoal.data.loading.loader import Loader, LoaderConfig
+from shoal.data.loading.order import Order
+from shoal.data.loading.pipeline import BatchPreparation, Transform
+from shoal.data.loading.prefetch import PrefetchMode
+from shoal.data.prepare.fitted import FittedPreparation
+from shoal.data.prepare.preparation import Preparation
+from shoal.data.prepare.storing import publish_preparation
+from shoal.data.quality.checks import Check
+from shoal.data.quality.rules import Rules
+from shoal.data.quality.unique import Unique
+from shoal.data.remote.ahead import fetching_ahead, window_for
+from shoal.data.remote.shadow import restore_shadow
+from shoal.data.sampling.binding import OrderSpec, bound_order
+from shoal.data.sampling.bits import RowMask
+from shoal.data.sampling.stored_rows import StoredRows
+from shoal.data.sampling.subsets import kept_rows, mask_of
 from shoal.data.schema import Schema
-from shoal.data.selection import Selection
-from shoal.data.shard import FULL_RANGE, ShardFile, check_shard
-from shoal.data.sources import open_source
-from shoal.data.staging import load_profile
+from shoal.data.sources.base import OnBad
+from shoal.data.sources.opening import open_source
+from shoal.data.statistics.profile import Profile
+from shoal.data.storage.shard import ShardFile
+from shoal.data.versions.manifest import load_manifest
+from shoal.data.versions.staging import load_profile
+from shoal.runtime import Runtime
 
-_ROUNDING = Fraction(1, 10**9)
-# Two shards' worth: a gather over 8 mapped shards is 2 to 4 times slower than one over a single array.
-_COPIED_BYTES = 128 << 20
-
-CacheMode = Literal["auto", "memory", "none"]
+if TYPE_CHECKING:
+    from shoal.data.loading.torch_dataset import TorchBatches, TorchRows
 
 
 @dataclass(frozen=True)
-class Dataset(Selection):
+class Dataset(Divisible):
     """The rows of one version of a dataset, or of a hash range of it. Immutable; any number of threads may read.
 
     Rows are numbered 0 to num_rows - 1 in storage order. Shards are memory-mapped, and their digests are checked when
@@ -42,128 +62,154 @@ class Dataset(Selection):
 
     @cached_property
     def _stretches(self) -> list[tuple[ShardFile, int, int]]:
-        files = [ShardFile(self.shard_path(shard), shard, self.schema) for shard in self.shards]
+        schema = self.schema
+        files = [self.open_shard(shard, schema) for shard in self.shards]
         return [(file, *file.rows_in(self.hash_range)) for file in files]
 
     @cached_property
+    def _mask(self) -> RowMask | None:
+        digests = [self.digest_after(count) for count in range(1, len(self.recipes) + 1)]
+        return mask_of(self.path, self.recipes, digests, StoredRows(self._stretches, self.schema))
+
+    @cached_property
     def num_rows(self) -> int:
-        """How many rows there are; for a subset this reads the hashes of the shards at its borders."""
-        return sum(stop - start for _, start, stop in self._stretches)
+        """How many rows there are; for a subset this reads the hashes at its borders, or makes its mask."""
+        stored = sum(stop - start for _, start, stop in self._stretches)
+        return stored if self._mask is None else self._mask.count
 
     @cached_property
     def profile(self) -> Profile:
         """Statistics of the rows: stored with a version, computed in one pass for a subset. Do not change it."""
-        if self.hash_range == FULL_RANGE:
-            return load_profile(self.path, self.manifest.profile)
+        if self.is_whole:
+            return load_profile(self.folder, self.manifest.profile)
         profile = Profile()
         for batch in self.batches():
             profile.update(batch)
         return profile
 
+    @property
+    def quarantine(self) -> "Dataset | None":
+        """The rows that were refused, as text with the reason and the place; None when no row was kept so."""
+        if self.manifest.quarantine is None:
+            return None
+        name, _, version = self.manifest.quarantine.rpartition("@")
+        folder = self.path.with_name(name)
+        if (shadow := self.shadow) is not None:
+            restore_shadow(folder, str(shadow.location.parent().child(name)))
+        return Dataset(folder, load_manifest(folder, int(version)))
+
     def append(
         self,
         source: object,
         *,
+        checks: Sequence[Check | Unique] = (),
+        on_bad: OnBad = "raise",
         num_shards: int | None = None,
         target_shard_bytes: int = TARGET_SHARD_BYTES,
         progress: Progress | None = None,
+        expect: int | None = None,
+        evolve: bool = False,
+        workers: int = 1,
+        runtime: str | Runtime = "local",
     ) -> "Dataset":
         """Add rows and return the new version; this one stays as it is.
 
         The rows are added to the newest version, even when that is later than this one: appends from several
-        processes all arrive. Appending the same rows again with the same `num_shards` and `target_shard_bytes` changes
-        nothing; cut into other shards, they are added once more.
+        processes all arrive. Appending the same rows again changes nothing, however they are cut into shards; rows
+        that came by `ingest` are known again only in the same cut. A preparation is taken along unless a column that it
+        takes became wider, or has rows without a value that nothing fills: prepare the new version then.
 
         Args:
             source: what `shoal.data.ingest` takes, with the same columns.
+            expect: the number that the newest version must have, for rows that make sense on top of that one alone.
+            evolve: let the rows have columns that the dataset lacks, lack some that it has, and have wider numbers:
+                the new version's columns are those of both, null where a row has none.
+            checks: what the new rows must be like; unique keys are compared among the new rows alone.
+            on_bad: what happens to bad rows, as in `shoal.data.ingest`; a quarantine grows.
             num_shards: into how many shards; None: by size.
             target_shard_bytes: size of a shard when `num_shards` is None.
             progress: called with the rows read so far.
+            workers: how many processes read.
+            runtime: where they run.
 
         Raises:
             SchemaError: columns differ.
+            ConflictError: the newest version is not `expect`.
             UnsupportedError: this is a subset.
         """
         self._check_whole("append to")
         sharding = Sharding(num_shards=num_shards, target_shard_bytes=target_shard_bytes)
-        made = append_content(self.path, open_source(source), self.manifest, sharding=sharding, progress=progress)
+        made = append_content(
+            self.path,
+            open_source(source),
+            self.manifest,
+            ingestion=Ingestion(
+                sharding=sharding, rules=Rules.of(None, checks, on_bad), workers=workers, runtime=runtime
+            ),
+            progress=progress,
+            expect=expect,
+            evolve=evolve,
+        )
         return Dataset(self.path, made)
 
     def adopt(self, segments: Sequence[str | os.PathLike[str]]) -> "Dataset":
-        """Add sealed log segments as shards without copying them; segments that are in already change nothing.
+        """Add sealed segments of a log as shards without copying them; segments that are in already change nothing.
 
-        Their rows have no hashes, so the new version cannot be split.
+        They become read-only; other finished Arrow files, which their writers may change, are copied. Their rows have
+        no hashes, so the new version cannot be split.
         """
         self._check_whole("adopt segments into")
         return Dataset(self.path, adopt_segments(self.path, [Path(segment) for segment in segments]))
 
     @staticmethod
     def create_from_segments(path: str | os.PathLike[str], segments: Sequence[str | os.PathLike[str]]) -> "Dataset":
-        """Make a dataset of finished Arrow files, or add them to the one that is there, without copying them."""
+        """Make a dataset of finished Arrow files, or add them to the one that is there, as `adopt` does."""
         folder = Path(path).expanduser().absolute()
         return Dataset(folder, adopt_segments(folder, [Path(segment) for segment in segments]))
 
-    def split(self, *fractions: float, key: str | None = None) -> tuple["Dataset", ...]:
-        """Return one dataset per fraction, in order; they never overlap, and each row always stays on its side.
+    def prepare(self, preparation: Preparation | FittedPreparation) -> "Dataset":
+        """Learn a preparation from these rows, make it that of a new version, and return the same rows of that version.
 
-        Sides are ranges of the rows' hashes: after appends the old rows are where they were, and the sizes are close
-        to the fractions, not equal to them. Rows with the same key (without a key: equal rows) stay together.
-
-        Args:
-            fractions: shares of the rows, each above 0, together at most 1; what is left over is in none.
-            key: must be the dataset's own key, given only to make sure.
+        Called on a training split, nothing is learned from the other rows, and yet the whole version has it: every
+        split of the result is prepared alike. `preparation` gives it back, loaders apply it, `shoal.model.package`
+        writes it into the model's graph; `batches`, `take` and `profile` go on giving raw rows. A fitted preparation is
+        taken as it is.
 
         Raises:
-            InputError: fractions out of range.
-            UnsupportedError: another key, or rows in order of arrival.
+            SchemaError: a column is unknown or does not fit its operators, or lacks values that nothing fills.
+            ConflictError: the newest version has other columns by now.
         """
-        exact = [Fraction(str(fraction)) for fraction in fractions]
-        # Thirds as floats do not add up to 1: the last side takes what rounding left, so that no row is lost in a gap.
-        if exact and abs(sum(exact, Fraction(-1))) < _ROUNDING:
-            exact[-1] = 1 - sum(exact[:-1], Fraction(0))
-        if not exact or min(exact) <= 0 or sum(exact) > 1:
-            raise InputError(
-                f"cannot split by {fractions}: expected numbers above 0 that add up to at most 1",
-                next_step="for example split(0.8, 0.1, 0.1)",
-            )
-        if key is not None and key != self.key:
-            raise UnsupportedError(
-                f"cannot split {self.name}@{self.version} by {key!r}: its rows are placed by {self.key or 'content'!r}",
-                next_step=f"ingest it with key={key!r}",
-            )
-        low, high = self.hash_range
-        borders = [low + int(sum(exact[:count]) * (high - low)) for count in range(len(exact) + 1)]
-        return tuple(Dataset(self.path, self.manifest, (borders[i], borders[i + 1])) for i in range(len(exact)))
+        fitted = preparation.fit(self) if isinstance(preparation, Preparation) else preparation
+        return replace(self, manifest=publish_preparation(self.path, fitted))
 
     def batches(self, columns: Sequence[str] | None = None, batch_rows: int = 8_192) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as `pyarrow.RecordBatch` of at most `batch_rows`, in storage order, without copying."""
-        schema = self._selected(columns)
-        for file, start, stop in self._stretches:
-            for batch in file.batches(start, stop, schema):
-                for first in range(0, batch.num_rows, batch_rows):
-                    yield batch.slice(first, batch_rows)
+        """Yield the rows as `pyarrow.RecordBatch` of at most `batch_rows`, in storage order.
+
+        Nothing is copied, but for subsets with a recipe. `batch_rows` < 1 is an InputError.
+        """
+        if batch_rows < 1:
+            raise InputError(f"batch_rows={batch_rows} must be >= 1", next_step="leave it out for 8192")
+        return _cut(self._stretches, self._mask, self._selected(columns), batch_rows)
 
     def arrays(self, columns: Sequence[str] | None = None) -> dict[str, Values]:
         """Return all rows as one array [num_rows, ...] per column; they must fit in memory."""
         return self.take(np.arange(self.num_rows), columns)
 
+    def to_huggingface(self, columns: Sequence[str] | None = None) -> Any:  # noqa: ANN401 - an optional package's class
+        """Return the rows as a `datasets.Dataset` over the mapped shards; needs the `huggingface` extra.
+
+        Tensors become lists of fixed length, in lists. What `datasets` then does is its own affair: no digest is
+        checked there any more.
+        """
+        return make_huggingface(self.batches(columns), self._selected(columns))
+
     def take(self, rows: NDArray[np.int64], columns: Sequence[str] | None = None) -> dict[str, Values]:
         """Return rows by their numbers as arrays [len(rows), ...], with "<name>_mask" for nullable columns."""
-        return self._gatherer(self._selected(columns)).take(np.asarray(rows, np.int64))
+        return self._known_gatherer(self._selected(columns)).take(rows)
 
     def row(self, index: int) -> dict[str, Any]:
         """Return one row as NumPy values per column."""
         return {name: values[0] for name, values in self.take(np.array([index])).items()}
-
-    def verify(self) -> None:
-        """Read every shard and check the digests of all its chunks, whatever was checked before.
-
-        Raises:
-            CorruptError: some bytes differ; the message names the shard.
-            ShardMissingError: a file is gone.
-        """
-        for shard in self.shards:
-            check_shard(self.shard_path(shard), shard)
 
     def loader(
         self,
@@ -177,6 +223,15 @@ class Dataset(Selection):
         cache: CacheMode = "auto",
         format: Format | None = None,
         columns: Sequence[str] | None = None,
+        window: int | None = None,
+        order: Order | OrderSpec | None = None,
+        prepare: BatchPreparation | bool | None = None,
+        decode: Mapping[str, DecoderName | Decoder] | None = None,
+        transform: Transform | None = None,
+        pad: Mapping[str, float] | None = None,
+        prefetch: PrefetchMode = "auto",
+        device: str | None = None,
+        pin_memory: bool | None = None,
     ) -> Loader:
         """Return the dataset as batches for training.
 
@@ -187,11 +242,25 @@ class Dataset(Selection):
             rank: which part of each batch to return; None: the rank in torch's process group, else 0.
             world_size: into how many parts a batch is cut; None: the size of the process group, else 1.
             drop_last: leave out the last batch of an epoch when it is smaller.
-            cache: "auto" copies what lies in several shards and has at most 128 MiB into memory, reads larger data
-                from mapped files and keeps up to 1 GiB of what had to be decoded; "memory" copies whatever the
-                size; "none" keeps nothing.
-            format: "torch" or "numpy"; None: torch where it is installed.
-            columns: which columns; None: all.
+            cache: "auto" and "none", which mean the same, read from the mapped files, which the system keeps in memory
+                as long as there is room; "memory" copies all rows first; "disk" keeps finished batches in
+                `.shoal/cache`, for decoders and transforms that cost more than reading.
+            format: "torch", "numpy" or "arrow"; None: torch where it is installed.
+            columns: which columns; None: all. With a preparation, which of those that it gives.
+            window: shuffle whole shards, and rows among this many shards at a time, instead of all rows: with or
+                without `shuffle`, which then changes nothing. None: all rows; for data in a store that is larger than
+                8 GiB, as many shards as have 8 GiB.
+            order: which rows come in which order, instead of `shuffle`: `Stratified`, `Weighted`, `MinPerClass` of
+                `shoal.data`, or your own.
+            prepare: what prepares each batch; None: the dataset's own preparation; False: nothing.
+            decode: columns of compressed samples, each with "jpeg", "png" or a function from bytes to an array.
+            transform: called with each batch, a dict of NumPy arrays; returns the batch to hand out, with arrays or
+                tensors.
+            pad: columns of varying length to be padded to a batch's longest row, with what; "<name>_lengths" tells
+                where rows end. Others are packed: all rows behind each other, and "<name>_offsets" [rows + 1].
+            prefetch: whether a thread makes batches ahead; "auto" measures whether that helps.
+            device: where tensors go, such as "cuda"; None: they stay in memory.
+            pin_memory: make batches in pinned memory; None: for a CUDA device.
         """
         config = LoaderConfig(
             batch_size=batch_size,
@@ -201,19 +270,62 @@ class Dataset(Selection):
             world_size=world_size,
             drop_last=drop_last,
             format=format,
+            pad=pad or {},
+            prefetch=prefetch,
+            device=device,
+            pin_memory=pin_memory,
         )
-        if cache not in ("auto", "memory", "none"):
-            raise InputError(f"cache={cache!r} must be 'auto', 'memory' or 'none'", next_step="choose one")
-        schema = self._selected(columns)
-        gatherer = self._gatherer(schema, ColumnCache(0) if cache == "none" else ColumnCache())
-        if cache == "memory" or (cache == "auto" and self._is_small_and_scattered(schema)):
-            gatherer = gatherer.in_memory()
-        return Loader(gatherer, schema, self.digest, config)
+        if shuffle and window is None and order is None:
+            window = window_for(self.shadow, self.shards)
+        steps = Steps(
+            columns=columns,
+            cache=cache,
+            window=window,
+            order=bound_order(order, self, config.batch_size, config.seed),
+            prepare=prepare,
+            decode=decode,
+            transform=transform,
+        )
+        return fetching_ahead(make_loader(self, config, steps), self.shadow, self.shards, self.shard_rows)
 
-    def _is_small_and_scattered(self, schema: Schema) -> bool:
-        row_bytes = sum(column.row_bytes for column in schema.columns)
-        is_fixed = all(column.is_fixed for column in schema.columns)
-        return is_fixed and len(self._stretches) > 1 and row_bytes * self.num_rows <= _COPIED_BYTES
+    def as_torch(self, *, batch_size: int, **options: Any) -> "TorchBatches":  # noqa: ANN401  # those of `loader`
+        """Return the loader's batches as a `torch.utils.data.IterableDataset`: for Lightning, Accelerate, a DataLoader.
+
+        `DataLoader(dataset.as_torch(batch_size=256, shuffle=True), batch_size=None)` gives the batches of
+        `loader(batch_size=256, shuffle=True)`, with any `num_workers`. `batch_size` is global, as in `loader`: rows
+        over all processes, of which each takes its part by its rank in torch's process group.
+
+        Args:
+            batch_size: rows of a global batch.
+            options: what `loader` takes; not rank, world_size and prefetch, which are found out here.
+        """
+        from shoal.data.loading.torch_dataset import TorchBatches  # torch is weight that only this needs
+
+        return TorchBatches(TorchLoading(self, batch_size, options))
+
+    def as_torch_rows(self, columns: Sequence[str] | None = None) -> "TorchRows":
+        """Return the rows as a map-style `torch.utils.data.Dataset`, for a DataLoader with its own sampler.
+
+        There `batch_size` is the DataLoader's own: rows per process. Each batch is gathered in one go.
+        """
+        from shoal.data.loading.torch_dataset import TorchRows  # torch is weight that only this needs
+
+        return TorchRows(self, self._selected(columns))
+
+    def gatherer(self, schema: Schema) -> RowGatherer:
+        """Return what takes any rows of these columns at once; for loaders."""
+        stretches = [part for file, start, stop in self._stretches for part in stretches_of(file, start, stop)]
+        if self._mask is None:
+            return RowGatherer(stretches, schema)
+        return RowGatherer(stretches, schema, select=self._mask.select, num_rows=self._mask.count)
+
+    def shard_rows(self) -> list[int]:
+        """Return how many rows of this dataset lie in each shard, in storage order."""
+        stored = [stop - start for _, start, stop in self._stretches]
+        if self._mask is None:
+            return stored
+        borders = self._mask.rank(np.cumsum([0, *stored]))
+        return [int(count) for count in np.diff(borders)]
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Export the rows to anything that reads Arrow streams: pyarrow, polars, DuckDB, pandas."""
@@ -222,7 +334,8 @@ class Dataset(Selection):
 
     def __getstate__(self) -> dict[str, object]:
         # Another process maps the files itself: mapped pages and caches do not travel.
-        return {"path": self.path, "manifest": self.manifest, "hash_range": self.hash_range}
+        kept = {"path": self.path, "manifest": self.manifest, "hash_range": self.hash_range, "recipes": self.recipes}
+        return kept | {"origin": self.origin}
 
     def __repr__(self) -> str:
         return f"Dataset({self.address!r})"
@@ -230,21 +343,26 @@ class Dataset(Selection):
     def _selected(self, columns: Sequence[str] | None) -> Schema:
         return self.schema.select(None if columns is None else tuple(columns))
 
-    def _gatherer(self, schema: Schema, cache: ColumnCache | None = None) -> RowGatherer:
-        kept = self._cache if cache is None else cache
-        return RowGatherer([Stretch(_cached(file, kept), start, stop) for file, start, stop in self._stretches], schema)
+    def _known_gatherer(self, schema: Schema) -> RowGatherer:
+        # Kept, so that taking rows one by one does not look up where their columns lie each time.
+        if (known := self._gatherers.get(schema.names)) is None:
+            known = self._gatherers[schema.names] = self.gatherer(schema)
+        return known
 
     @cached_property
-    def _cache(self) -> ColumnCache:
-        return ColumnCache()
-
-    def _check_whole(self, action: str) -> None:
-        if self.hash_range != FULL_RANGE:
-            raise UnsupportedError(
-                f"cannot {action} a part of a dataset ({self.address})",
-                next_step=f"use the whole: shoal.data.open({str(self.path)!r})",
-            )
+    def _gatherers(self) -> dict[tuple[str, ...], RowGatherer]:
+        return {}
 
 
-def _cached(file: ShardFile, cache: ColumnCache) -> Callable[[str], Decoded]:
-    return lambda name: cache.get((file.shard.digest, name), lambda: file.column(name))
+def _cut(
+    stretches: Sequence[tuple[ShardFile, int, int]], mask: RowMask | None, schema: Schema, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    at = 0
+    for file, start, stop in stretches:
+        for batch in file.batches(start, stop, schema):
+            for first in range(0, batch.num_rows, batch_rows):
+                part = batch.slice(first, batch_rows)
+                at += part.num_rows
+                kept = part if mask is None else kept_rows(part, mask, at - part.num_rows)
+                if kept.num_rows:
+                    yield kept

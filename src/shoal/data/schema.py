@@ -1,6 +1,7 @@
 """Columns and their types: the closed set that a dataset stores, and how Arrow's wider world maps onto it."""
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pyarrow as pa
 from shoal.base import SchemaError
 
 HASH_COLUMN = "_hash"
+# Said where rows are refused that a dataset could take in with other columns.
+EVOLVE_HINT = "; append(..., evolve=True) lets new columns in, and fills missing ones with nulls"
 NUMBERS = {
     name: getattr(pa, name)()
     for name in (
@@ -28,24 +31,40 @@ NUMBERS = {
 # All instants are stored in one unit, so that sources that disagree about it can be appended to each other.
 _OTHERS = {"bool": pa.bool_(), "string": pa.string(), "binary": pa.binary(), "timestamp": pa.timestamp("us")}
 _TYPES = {**NUMBERS, **_OTHERS}
+_TYPE_TEXT = re.compile(r"(?P<dtype>\w+)(\[(?P<inside>any|[1-9]\d*(\s*,\s*[1-9]\d*)*)\])?( or null)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """One column: `dtype` is a number's name, "bool", "string", "binary" or "timestamp" (microseconds, UTC).
 
-    A `shape` other than () makes every row a tensor of numbers. `nullable` says that some row has no value.
+    A `shape` other than () makes every row a tensor of numbers, and `is_list` a list of them, of any length. `nullable`
+    says that some row has no value. `id` is the column's number in its dataset, which stays when it is renamed: a
+    dataset gives it, and it does not count when columns are compared.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...] = ()
     nullable: bool = False
+    is_list: bool = False
+    id: int | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_fixed(self) -> bool:
         """Whether each row takes the same number of bytes, so that the column is one NumPy array."""
-        return self.dtype not in ("string", "binary")
+        return not self.is_list and self.dtype not in ("string", "binary")
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """The names of the arrays that batches may hold beside the column's own."""
+        varying = () if self.is_fixed else (f"{self.name}_offsets", f"{self.name}_lengths")
+        return (*varying, f"{self.name}_mask") if self.nullable else varying
+
+    @property
+    def storage(self) -> tuple[str, tuple[int, ...], bool]:
+        """What must agree for rows to stand in one column: type, shape, and whether each row is a list."""
+        return self.dtype, self.shape, self.is_list
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
@@ -62,10 +81,12 @@ class Column:
     def arrow_type(self) -> pa.DataType:
         """The Arrow type in which the column is stored."""
         value = _TYPES[self.dtype]
+        if self.is_list:
+            return pa.list_(value)
         return pa.fixed_shape_tensor(value, self.shape) if self.shape else value
 
     def __str__(self) -> str:
-        shape = f"[{', '.join(map(str, self.shape))}]" if self.shape else ""
+        shape = "[any]" if self.is_list else f"[{', '.join(map(str, self.shape))}]" if self.shape else ""
         return f"{self.name}: {self.dtype}{shape}{' or null' if self.nullable else ''}"
 
 
@@ -82,6 +103,14 @@ class Schema:
                 f"cannot store columns {', '.join(names)}: names must be unique, and {HASH_COLUMN} is shoal's own",
                 next_step="rename the column in the source",
             )
+        for column in self.columns:
+            for name in column.companions:
+                if name in names:
+                    raise SchemaError(
+                        f"cannot store column {name!r} beside {str(column)!r}: in batches that name belongs to what "
+                        f"tells of {column.name!r}",
+                        next_step=f"rename {name!r} in the source, or leave it out",
+                    )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -104,21 +133,43 @@ class Schema:
         """The equivalent `pyarrow.Schema`."""
         return pa.schema([pa.field(c.name, c.arrow_type(), nullable=c.nullable) for c in self.columns])
 
-    def widened(self, other: "Schema") -> "Schema":
+    def widened(self, other: "Schema", *, hint: str = "") -> "Schema":
         """Return this schema with every column nullable that is so in either.
+
+        Args:
+            other: the columns that should be the same.
+            hint: another way out, said behind the next step.
 
         Raises:
             SchemaError: a name, type or shape differs; the message lists both sides.
         """
         theirs = {column.name: column for column in other.columns}
-        if {c.name: (c.dtype, c.shape) for c in self.columns} != {n: (c.dtype, c.shape) for n, c in theirs.items()}:
+        if {c.name: c.storage for c in self.columns} != {name: c.storage for name, c in theirs.items()}:
             mine = {str(replace(c, nullable=False)) for c in self.columns}
             found = {str(replace(c, nullable=False)) for c in other.columns}
             raise SchemaError(
                 f"the columns differ: found {sorted(found - mine)} where {sorted(mine - found)} is expected",
-                next_step="rename or convert the source's columns to the expected names and types",
+                next_step=f"rename or convert the source's columns to the expected names and types{hint}",
             )
         return Schema(tuple(replace(c, nullable=c.nullable or theirs[c.name].nullable) for c in self.columns))
+
+
+def parse_column(name: str, text: str) -> Column:
+    """Read a nullable column's type as a column prints it: "int64", "string", "float32[28, 28]", "float32[any]".
+
+    Raises:
+        SchemaError: there is no such type; the message lists those that there are.
+    """
+    match = _TYPE_TEXT.fullmatch(text.strip())
+    if match is None or match["dtype"] not in _TYPES or (match["inside"] and match["dtype"] not in NUMBERS):
+        raise SchemaError(
+            f"cannot make column {name!r} of type {text!r}: the types are {', '.join(_TYPES)}, and for numbers a "
+            "shape as in float32[28, 28], or [any]",
+            next_step="use one of these",
+        )
+    inside = match["inside"] or ""
+    shape = () if inside in ("", "any") else tuple(int(size) for size in inside.split(","))
+    return Column(name=name, dtype=match["dtype"], shape=shape, nullable=True, is_list=inside == "any")
 
 
 def schema_from_arrow(schema: pa.Schema) -> Schema:
@@ -135,6 +186,9 @@ def _column(name: str, arrow_type: pa.DataType) -> Column:
     value = arrow_type
     if isinstance(value, pa.DictionaryType):
         value = value.value_type
+    is_list = pa.types.is_list(value) or pa.types.is_large_list(value)
+    if is_list:
+        value = value.value_type
     if isinstance(value, pa.FixedShapeTensorType):
         # A permutation means that the values lie in another order than the shape says: refused below, never ignored.
         is_plain = list(value.permutation or range(len(value.shape))) == list(range(len(value.shape)))
@@ -143,13 +197,14 @@ def _column(name: str, arrow_type: pa.DataType) -> Column:
         shape.append(value.list_size)
         value = value.value_type
     dtype = _dtype_name(value)
-    if dtype is None or 0 in shape or (shape and dtype not in NUMBERS):
+    # Lists of lists, and lists of tensors, have no counterpart: only numbers stand in either.
+    if dtype is None or 0 in shape or ((shape or is_list) and dtype not in NUMBERS) or (shape and is_list):
         raise SchemaError(
             f"cannot store column {name!r} of Arrow type {arrow_type}: expected numbers, text, blobs, instants, "
             "booleans or tensors of numbers (not empty, row by row)",
             next_step=f"convert column {name!r} in the source, or leave it out",
         )
-    return Column(name=name, dtype=dtype, shape=tuple(shape))
+    return Column(name=name, dtype=dtype, shape=tuple(shape), is_list=is_list)
 
 
 def _dtype_name(value: pa.DataType) -> str | None:

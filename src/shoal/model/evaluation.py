@@ -88,11 +88,11 @@ def evaluate(package: Package, dataset: "Dataset", *, label: str, batch_size: in
             next_step="run it with shoal.model.predict and compare its outputs yourself",
         )
     session = Session(package)
-    names = [spec.name for spec in package.signature.inputs]
+    signature = package.signature
     scores, labels = [], []
-    for batch in row_batches(dataset, [*names, label], batch_size):
+    for batch in row_batches(dataset, [*signature.columns, label], batch_size, masked=signature.masked):
         labels.append(batch[label])
-        scores.append(session.run({name: batch[name] for name in names})[SCORES])
+        scores.append(session.run(signature.inputs_from(batch))[SCORES])
     return evaluate_classification(np.concatenate(scores), np.concatenate(labels))
 
 

@@ -19,6 +19,7 @@ from shoal.model.signature import Signature
 
 FORMAT = 1
 MANIFEST_FILE, ONNX_FILE, PROFILE_FILE, EXAMPLES_FILE = "package.json", "model.onnx", "profile.arrow", "examples.arrow"
+PREPARATION_FILE = "preparation.json"
 # The output of every classifier: probabilities [batch, classes].
 SCORES = "scores"
 
@@ -37,6 +38,7 @@ class Manifest:
         dataset: the dataset version it was trained on.
         parent: the digest of the package that this one was derived from.
         files: the digest of every other file of the folder, by name.
+        preparation: the digest of the preparation that the graph begins with; None where there is none.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Manifest:
     dataset: Ref | None
     parent: str | None
     files: dict[str, str]
+    preparation: str | None = None
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:

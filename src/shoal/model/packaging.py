@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 import onnx
@@ -22,7 +22,17 @@ from shoal.base import (
     find_home,
 )
 from shoal.model.graph import add_scores, is_distribution, load_graph, softmax, strip, to_bytes
-from shoal.model.manifest import EXAMPLES_FILE, MANIFEST_FILE, ONNX_FILE, PROFILE_FILE, SCORES, Kind, Manifest
+from shoal.model.joining import with_preparation
+from shoal.model.manifest import (
+    EXAMPLES_FILE,
+    MANIFEST_FILE,
+    ONNX_FILE,
+    PREPARATION_FILE,
+    PROFILE_FILE,
+    SCORES,
+    Kind,
+    Manifest,
+)
 from shoal.model.profiling import profile_model
 from shoal.model.reading import Package, open_package
 from shoal.model.session import Session
@@ -30,7 +40,7 @@ from shoal.model.signature import Signature
 from shoal.model.tables import arrays_to_bytes
 
 if TYPE_CHECKING:
-    from shoal.data import Dataset, Profile
+    from shoal.data import Dataset, FittedPreparation, Profile
 
 NUM_EXAMPLES, MAX_EXAMPLE_ROWS = 8, 256
 # Relative to the larger of 1 and the value: float32 kernels of torch and ONNX Runtime add in different orders.
@@ -62,6 +72,7 @@ def package(
     profile: "Profile | None" = None,
     profile_on: "tuple[Dataset, Dataset] | None" = None,
     parent: Package | None = None,
+    preparation: "FittedPreparation | Literal[False] | None" = None,
 ) -> Package:
     """Write a model with all that is needed to run, judge and trace it into one folder, and return it opened.
 
@@ -84,6 +95,8 @@ def package(
         profile: of the training data, see `training_profile`; `amend` adds one later.
         profile_on: (training rows, held-out rows) to take the profile from, instead of giving one.
         parent: the package that this one was derived from.
+        preparation: what was done to the rows that the model was trained on: it becomes the beginning of the graph,
+            which then takes raw rows, as `example` must hold. Left out, that of `dataset`, if it has one; False: none.
 
     Raises:
         PackageError: the module cannot be exported, or the export differs from it.
@@ -94,8 +107,14 @@ def package(
     if profile is not None and profile_on is not None:
         raise ConfigError("profile and profile_on were both given, expected one", next_step="leave one of them out")
     rows = {column: _to_numpy(values) for column, values in example.items()}
-    graph, signature, examples = _prove(model, rows, kind, inputs)
+    fitted = preparation_of(preparation, dataset)
+    graph, signature, examples = _prove(model, rows, kind, inputs, fitted)
     files = {ONNX_FILE: graph, EXAMPLES_FILE: arrays_to_bytes(examples)}
+    if fitted is None and preparation is None and parent is not None and parent.signature.inputs == signature.inputs:
+        # What was derived from a graph that prepares its rows, such as its int8 form, does so too.
+        fitted = parent.preparation
+    if fitted is not None:
+        files[PREPARATION_FILE] = fitted.to_json().encode()
     if profile_on is not None:
         profile = profile_model(Session(graph), kind, *profile_on)
     if profile is not None:
@@ -110,8 +129,17 @@ def package(
         dataset=None if dataset is None else Ref.of(dataset),
         parent=None if parent is None else parent.digest,
         files={file: digest_bytes(content) for file, content in files.items()},
+        preparation=None if fitted is None else fitted.digest,
     )
     return _write(manifest, files, path)
+
+
+def preparation_of(given: "FittedPreparation | Literal[False] | None", dataset: object) -> "FittedPreparation | None":
+    """Return the given preparation, or without one that of a dataset; None for neither, and where False was given."""
+    if given is None:
+        # A reference to a dataset is no more than its address: it has no preparation at hand.
+        given = getattr(dataset, "preparation", None)
+    return given or None
 
 
 def amend(
@@ -137,12 +165,18 @@ def amend(
 
 
 def _prove(
-    model: object, rows: dict[str, NDArray[Any]], kind: Kind, inputs: Sequence[str] | None
+    model: object,
+    rows: dict[str, NDArray[Any]],
+    kind: Kind,
+    inputs: Sequence[str] | None,
+    preparation: "FittedPreparation | None",
 ) -> tuple[bytes, Signature, dict[str, NDArray[Any]]]:
-    graph, expected = _graph_of(model, rows, inputs)
+    graph, expected = _graph_of(model, rows if preparation is None else preparation.apply(rows), inputs)
+    if preparation is not None:
+        graph = with_preparation(graph, preparation)
     strip(graph)
     raw = Session(to_bytes(graph))
-    taken = {spec.name: rows[spec.name] for spec in raw.signature.inputs if spec.name in rows}
+    taken = raw.signature.inputs_from(rows)
     if kind == "classification":
         add_scores(graph, raw.run(taken) if expected is None else expected)
         if expected is not None:

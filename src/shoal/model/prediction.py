@@ -130,7 +130,7 @@ def _check_input(package: Package, dataset: Dataset) -> None:
             f"cannot predict {dataset.address}: it has no rows, expected at least one",
             next_step="give a dataset with rows, or a larger split of this one",
         )
-    names = [spec.name for spec in package.signature.inputs]
+    names = package.signature.columns
     absent = [name for name in names if name not in dataset.schema.names]
     if absent:
         raise InputError(

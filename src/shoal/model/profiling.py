@@ -40,16 +40,19 @@ def profile_model(
 ) -> Profile:
     """`training_profile` of a model that is no package yet."""
     inputs = Profile()
-    columns = [spec.name for spec in session.signature.inputs] + ([label] if label else [])
-    for rows in row_batches(train, columns, _BATCH_ROWS):
+    signature = session.signature
+    columns = [*signature.columns, *([label] if label else [])]
+    # Raw rows, as a service will get and log them: what the graph does to them first is the same on both sides.
+    for rows in row_batches(train, columns, _BATCH_ROWS, masked=signature.masked):
         inputs.update(rows)
     return _with_scores(inputs, session, kind, held_out)
 
 
 def _with_scores(profile: Profile, session: Session, kind: Kind, held_out: "Dataset") -> Profile:
     scores = Profile()
-    for rows in row_batches(held_out, [spec.name for spec in session.signature.inputs], _BATCH_ROWS):
-        scores.update(score_columns(session.run(rows), kind))
+    signature = session.signature
+    for rows in row_batches(held_out, signature.columns, _BATCH_ROWS, masked=signature.masked):
+        scores.update(score_columns(session.run(signature.inputs_from(rows)), kind))
     joined = Profile()
     joined.num_rows = profile.num_rows
     joined.columns = {**profile.columns, **scores.columns}

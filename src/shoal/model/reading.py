@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from shoal.base import CorruptError, check_file, digest_tree, register_handle
-from shoal.model.manifest import EXAMPLES_FILE, MANIFEST_FILE, ONNX_FILE, PROFILE_FILE, Kind, Manifest, read_manifest
+from shoal.model.manifest import (
+    EXAMPLES_FILE,
+    MANIFEST_FILE,
+    ONNX_FILE,
+    PREPARATION_FILE,
+    PROFILE_FILE,
+    Kind,
+    Manifest,
+    read_manifest,
+)
 from shoal.model.signature import Signature
 from shoal.model.tables import read_arrays
 
 if TYPE_CHECKING:
-    from shoal.data import Profile
+    from shoal.data import FittedPreparation, Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,15 @@ class Package:
         from shoal.data import Profile  # data's readers are no weight that a service needs
 
         return Profile.from_bytes((self.path / PROFILE_FILE).read_bytes())
+
+    @property
+    def preparation(self) -> "FittedPreparation | None":
+        """What the graph does to raw rows before the model itself; None if the model takes them as they are."""
+        if PREPARATION_FILE not in self.manifest.files:
+            return None
+        from shoal.data import FittedPreparation  # as above: the graph holds all that a service needs of it
+
+        return FittedPreparation.from_json((self.path / PREPARATION_FILE).read_bytes())
 
     def __repr__(self) -> str:
         return f"Package({self.address!r})"

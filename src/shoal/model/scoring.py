@@ -14,6 +14,7 @@ from shoal.data import Dataset
 from shoal.data import open as open_dataset
 from shoal.model.reading import open_package
 from shoal.model.session import Session
+from shoal.model.signature import Signature
 from shoal.model.tables import to_batch
 
 ROW = "row"
@@ -41,14 +42,14 @@ def score_part(package: Ref, dataset: Ref, part: Part, batch_size: int) -> None:
         CorruptError: the package or the dataset is no longer what it was.
     """
     session, rows = _session(package.address, package.digest), _rows(dataset.address, dataset.digest)
-    names = [spec.name for spec in session.signature.inputs]
+    names = session.signature.columns
     columns = list(dict.fromkeys([*names, rows.key] if rows.key else names))
     with atomic_file(part.path) as sink:
         writer = None
         for start in range(part.start, part.stop, batch_size):
             numbers = np.arange(start, min(start + batch_size, part.stop))
             taken = rows.take(numbers, columns)
-            outputs = session.run({name: _complete(taken, name, start) for name in names})
+            outputs = session.run(_inputs(session.signature, taken, start))
             key = {rows.key: taken[rows.key]} if rows.key else {}
             batch = to_batch({ROW: numbers, **key, **outputs})
             writer = writer or pa.ipc.new_file(sink, batch.schema)
@@ -57,14 +58,15 @@ def score_part(package: Ref, dataset: Ref, part: Part, batch_size: int) -> None:
             writer.close()
 
 
-def _complete(taken: dict[str, NDArray[Any]], name: str, first_row: int) -> NDArray[Any]:
-    mask = taken.get(f"{name}_mask")
-    if mask is not None and not mask.all():
-        raise InputError(
-            f"input {name!r} has no value in row {first_row + int(np.flatnonzero(~mask)[0])}",
-            next_step="fill or remove such rows, then predict again",
-        )
-    return taken[name]
+def _inputs(signature: Signature, taken: dict[str, NDArray[Any]], first_row: int) -> dict[str, NDArray[Any]]:
+    for name in set(signature.columns) - set(signature.masked):
+        mask = taken.get(f"{name}_mask")
+        if mask is not None and not mask.all():
+            raise InputError(
+                f"input {name!r} has no value in row {first_row + int(np.flatnonzero(~mask)[0])}",
+                next_step="fill or remove such rows, then predict again",
+            )
+    return signature.inputs_from(taken)
 
 
 # A worker gets part after part of the same two: loading and checking them once is enough.

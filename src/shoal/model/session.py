@@ -56,7 +56,7 @@ class Session:
         """
         num_rows = self.signature.check(inputs)
         try:
-            found = self._session.run(self._outputs, dict(inputs))
+            found = self._session.run(self._outputs, {name: _fed(values) for name, values in inputs.items()})
         except Exception as error:  # the boundary to ONNX Runtime, which raises kinds of its own
             raise PackageError(
                 f"the model failed on a batch of {num_rows} rows that fits its signature: {error}",
@@ -95,6 +95,15 @@ def _load(source: str | Path | bytes, threads: int) -> onnxruntime.InferenceSess
         ) from error
 
 
+def _fed(values: NDArray[Any]) -> NDArray[Any]:
+    # ONNX Runtime takes no None: a row without a text, which the mask beside it tells, holds an empty one.
+    if values.dtype == object and None in values.reshape(-1).tolist():
+        return np.array(["" if text is None else text for text in values.reshape(-1).tolist()], object).reshape(
+            values.shape
+        )
+    return values
+
+
 def _signature(session: onnxruntime.InferenceSession) -> Signature:
     return Signature(
         tuple(_spec(node) for node in session.get_inputs()), tuple(_spec(node) for node in session.get_outputs())
@@ -105,7 +114,7 @@ def _spec(node: Any) -> TensorSpec:  # noqa: ANN401 - onnxruntime.NodeArg ships 
     kind = re.fullmatch(r"tensor\((\w+)\)", node.type)
     if kind is None:
         raise PackageError(
-            f"cannot use {node.name!r}: it is of type {node.type}, expected a tensor of numbers",
+            f"cannot use {node.name!r}: it is of type {node.type}, expected a tensor of numbers or texts",
             next_step="change the model so that it takes and gives plain tensors",
         )
     dtype = _DTYPES.get(kind[1], kind[1])

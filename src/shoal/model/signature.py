@@ -13,6 +13,7 @@ from shoal.base import InputError, PackageError
 DTYPES = (
     *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
     *("float16", "float32", "float64"),
+    "string",
 )
 
 
@@ -22,7 +23,7 @@ class TensorSpec:
 
     Attributes:
         name: unique within a signature.
-        dtype: NumPy's word for it, one of `DTYPES`.
+        dtype: NumPy's word for it, one of `DTYPES`; "string" for texts, which are arrays of Python objects.
         shape: `None` where any size >= 1 goes; the first dimension is the batch and is `None` in every package.
     """
 
@@ -38,6 +39,11 @@ class TensorSpec:
             )
 
     @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The type of an array of it."""
+        return np.dtype(object if self.dtype == "string" else self.dtype)
+
+    @property
     def row_shape(self) -> tuple[int | None, ...]:
         """The shape of one row, without the batch dimension."""
         return self.shape[1:]
@@ -48,7 +54,8 @@ class TensorSpec:
         Raises:
             InputError: the dtype or the shape differs, or there is no row; the message names the field.
         """
-        if array.dtype != np.dtype(self.dtype):
+        is_text = self.dtype == "string" and array.dtype.kind == "U"
+        if array.dtype != self.numpy_dtype and not is_text:
             raise InputError(
                 f"input {self.name!r} has dtype {array.dtype}, expected {self.dtype}",
                 next_step=f"send {self.name!r} as {self.dtype}; values are never converted silently",
@@ -80,6 +87,40 @@ class Signature:
                 f"cannot tell inputs and outputs apart: {', '.join(twice)} named more than once",
                 next_step="give every input and output a name of its own",
             )
+
+    @property
+    def masked(self) -> tuple[str, ...]:
+        """The inputs that may lack values: each has another beside it, "<name>_mask", that tells in which rows."""
+        masks = {spec.name for spec in self.inputs if spec.dtype == "bool" and len(spec.shape) == 1}
+        return tuple(spec.name for spec in self.inputs if f"{spec.name}_mask" in masks)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The inputs that are columns of a dataset: all but the masks."""
+        masks = {f"{name}_mask" for name in self.masked}
+        return tuple(spec.name for spec in self.inputs if spec.name not in masks)
+
+    def inputs_from(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the inputs among rows as a dataset gives them, with a full mask for a column that has none there.
+
+        What is not there is left out: `check` tells.
+
+        Raises:
+            InputError: a value is missing, and the model does not provide for that.
+        """
+        masked = self.masked
+        for name in set(self.columns) - set(masked):
+            mask = rows.get(f"{name}_mask")
+            if mask is not None and not mask.all():
+                raise InputError(
+                    f"input {name!r} has no value in row {int(np.flatnonzero(~mask)[0])}",
+                    next_step="fill or remove such rows, or give the column an Impute in the model's preparation",
+                )
+        found = {spec.name: rows[spec.name] for spec in self.inputs if spec.name in rows}
+        for name in masked:
+            if name in rows and f"{name}_mask" not in rows:
+                found[f"{name}_mask"] = np.ones(len(rows[name]), np.bool_)
+        return found
 
     def check(self, arrays: Mapping[str, NDArray[Any]]) -> int:
         """Return the number of rows of inputs that fit.

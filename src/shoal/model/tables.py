@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from shoal.data import Dataset
 
 
+_BLANK = {"string": "", "bool": False}
+
+
 def to_batch(arrays: Mapping[str, NDArray[Any]]) -> pa.RecordBatch:
     """One column per array, its first dimension the rows; further dimensions become a fixed-shape tensor."""
     return pa.RecordBatch.from_arrays([_column(array) for array in arrays.values()], names=list(arrays))
@@ -40,20 +43,34 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     return to_arrays(pa.ipc.open_file(pa.py_buffer(path.read_bytes())).get_batch(0))
 
 
-def row_batches(dataset: "Dataset", columns: Sequence[str], batch_rows: int) -> Iterator[dict[str, NDArray[Any]]]:
+def row_batches(
+    dataset: "Dataset", columns: Sequence[str], batch_rows: int, *, masked: Sequence[str] = ()
+) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield all rows of a dataset in storage order, as arrays of at most `batch_rows` rows.
 
+    Columns in `masked` may lack values: "<name>_mask" tells which rows have one, the others hold zeros or empty texts.
+
     Raises:
-        InputError: a value is missing: a model computes with numbers alone.
+        InputError: a value is missing in another column: a model computes with numbers alone.
     """
     for batch in dataset.batches(columns=list(columns), batch_rows=batch_rows):
         for name in batch.schema.names:
-            if nulls := batch.column(name).null_count:
+            if (nulls := batch.column(name).null_count) and name not in masked:
                 raise InputError(
                     f"column {name!r} of {dataset.address} has no value in {nulls} of {batch.num_rows} rows",
                     next_step="fill or remove these rows, then try again",
                 )
-        yield to_arrays(batch)
+        yield {**to_arrays(batch), **_with_masks(batch, masked)}
+
+
+def _with_masks(batch: pa.RecordBatch, masked: Sequence[str]) -> dict[str, NDArray[Any]]:
+    found: dict[str, NDArray[Any]] = {}
+    for name in masked:
+        column = batch.column(name)
+        # Arrow's own conversion would turn whole numbers with nulls into floats.
+        found[name] = _array(column.fill_null(_BLANK.get(str(column.type), 0)))
+        found[f"{name}_mask"] = column.is_valid().to_numpy(zero_copy_only=False)
+    return found
 
 
 def repeat_rows(arrays: Mapping[str, NDArray[Any]], num_rows: int) -> dict[str, NDArray[Any]]:

@@ -1,6 +1,5 @@
 """Child processes that run functions, each started when it is first needed."""
 
-import pickle
 import socket
 import threading
 from collections import deque
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
 from shoal.base import InputError, WorkerError
+from shoal.runtime.answers import settle
 from shoal.runtime.base import Exited, Member
 from shoal.runtime.by_value import dumps
 from shoal.runtime.code import Code
-from shoal.runtime.pool_member import DONE, run_tasks
+from shoal.runtime.pool_member import run_tasks
 from shoal.runtime.process import Child, Launch, stop_all
 
 P = ParamSpec("P")
@@ -87,7 +87,7 @@ class LocalPool:
             self._changed.notify_all()
         self._hand_out()
         if task is not None:
-            _settle(task.future, child, message)
+            settle(task.future, message, lambda summary, text: _task_error(child, summary, text))
 
     def exited(self, child: Child, event: Exited) -> None:
         """Fail the future that the worker leaves behind; its place is free for another."""
@@ -140,21 +140,6 @@ class LocalPool:
         worker.boot()
         worker.attend(self)
         return worker
-
-
-def _settle(future: "Future[Any]", child: Child, answer: bytes) -> None:
-    try:
-        body = pickle.loads(memoryview(answer)[1:])  # noqa: S301  # from our own worker, over a private socket
-        if answer[:1] == DONE:
-            future.set_result(body)
-            return
-        summary, text, cause = body
-        error = _task_error(child, summary, text)
-        error.__cause__ = None if cause is None else pickle.loads(cause)  # noqa: S301  # as above
-    except Exception as broken:  # noqa: BLE001  # a result that cannot be read here fails its future, not this thread
-        error = _task_error(child, f"its result cannot be read: {broken!r}", "")
-        error.__cause__ = broken
-    future.set_exception(error)
 
 
 def _task_error(child: Child, summary: str, text: str) -> WorkerError:

@@ -208,10 +208,16 @@ def _lay_out(tensors: Sequence[Sequence[Array]]) -> tuple[list[Slot], int]:
         shape: tuple[int, ...] = first.shape
         if len(parts) > 1:
             shape = (sum(len(part) for part in parts), *first.shape[1:])
-        slots.append(Slot(first.dtype.str, shape, offset))
-        size_bytes = first.dtype.itemsize * _count(shape)
+        # Texts are as wide as the longest of their part.
+        dtype = first.dtype if first.dtype.kind != "U" else max((part.dtype for part in parts), key=_width)
+        slots.append(Slot(dtype.str, shape, offset))
+        size_bytes = dtype.itemsize * _count(shape)
         offset += -(-size_bytes // _ALIGNMENT) * _ALIGNMENT
     return slots, offset
+
+
+def _width(dtype: np.dtype[Any]) -> int:
+    return dtype.itemsize
 
 
 def _count(shape: tuple[Any, ...]) -> int:

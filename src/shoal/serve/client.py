@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from shoal.base import ConfigError, InputError, NotFoundError, Secret, ServeError, UnavailableError
-from shoal.serve.tensors import DATATYPES, Array, datatype_of, to_bytes
+from shoal.serve.tensors import DATATYPES, Array, input_datatype_of, to_bytes
 
 _FAULTS_OF_INPUT = (
     HTTPStatus.BAD_REQUEST,
@@ -83,7 +83,7 @@ class Client:
             inputs: by name, with the rows as the first dimension; sent with the dtypes that they have.
             version: a certain version; None lets the server choose.
             request_id: requests of one id go to the same version while shares stay.
-            binary: send and take raw tensors, which is faster; False uses JSON.
+            binary: send and take raw tensors, which is faster; False uses JSON, as texts always do.
 
         Raises:
             InputError: the server refused the request; the message names the field, what was found and expected.
@@ -154,10 +154,13 @@ def _encode(inputs: Mapping[str, Array], request_id: str | None, *, binary: bool
         array = np.asarray(given)
         tensor: dict[str, Any] = {
             "name": name,
-            "datatype": datatype_of(array.dtype).name,
+            "datatype": input_datatype_of(array.dtype).name,
             "shape": list(array.shape),
         }
-        if binary:
+        if array.dtype.kind in "OU":
+            # Texts travel in the JSON; where there is none (its mask says so) an empty one stands.
+            tensor["data"] = ["" if text is None else text for text in array.reshape(-1).tolist()]
+        elif binary:
             tail.append(to_bytes(array))
             tensor["parameters"] = {"binary_data_size": len(tail[-1])}
         else:

@@ -10,7 +10,7 @@ import numpy as np
 from shoal.base import PackageError, ShoalError
 from shoal.model import Session, Signature, open_package
 from shoal.serve.interface import Interface, TensorField
-from shoal.serve.tensors import Array, datatype_of
+from shoal.serve.tensors import Array, datatype_of, input_datatype_of
 
 # 1 gives the overhead, 32 the slope; more would only lengthen the load.
 _TRIED_ROWS = (1, 8, 32)
@@ -49,7 +49,9 @@ def load_model(path: str, *, threads: int = 1) -> LoadedModel:
     has_row_dimension = _has_row_dimension(signature)
     timings, is_by_row = _try_out(session, has_row_dimension)
     interface = Interface(
-        inputs=tuple(TensorField(spec.name, datatype_of(spec.dtype).name, spec.shape) for spec in signature.inputs),
+        inputs=tuple(
+            TensorField(spec.name, input_datatype_of(spec.dtype).name, spec.shape) for spec in signature.inputs
+        ),
         outputs=tuple(TensorField(spec.name, datatype_of(spec.dtype).name, spec.shape) for spec in signature.outputs),
         batched=has_row_dimension and is_by_row,
     )
@@ -90,7 +92,7 @@ def _zeros(signature: Signature, num_rows: int) -> dict[str, Array]:
     for spec in signature.inputs:
         first = (num_rows,) if spec.shape and spec.shape[0] is None else spec.shape[:1]
         shape = (*(size or 1 for size in first), *(size or 1 for size in spec.shape[1:]))
-        zeros[spec.name] = np.zeros(shape, spec.dtype)
+        zeros[spec.name] = np.full(shape, "", np.str_) if spec.dtype == "string" else np.zeros(shape, spec.dtype)
     return zeros
 
 

@@ -175,11 +175,20 @@ def _column_type(model: str, field: TensorField, *, batched: bool) -> pa.DataTyp
             f"cannot log predictions of {model}: {field.name!r} has shape {field.wire_shape}, whose sizes vary",
             next_step="export the model with fixed sizes but for the batch, or serve without a log",
         )
+    if field.type.family is str:
+        if shape:
+            raise UnsupportedError(
+                f"cannot log predictions of {model}: {field.name!r} has {field.wire_shape} texts, expected one a row",
+                next_step="give the model one text a row, or serve without a log",
+            )
+        return pa.string()
     element = pa.from_numpy_dtype(field.type.dtype)
     return pa.fixed_shape_tensor(element, shape) if shape else element
 
 
 def _column(flat: Array, kind: pa.DataType) -> pa.Array:
+    if flat.dtype.kind == "U":
+        return _texts([text.encode() for text in flat.tolist()])
     if not isinstance(kind, pa.FixedShapeTensorType):
         return _values(flat)
     storage = pa.FixedSizeListArray.from_arrays(_values(flat), type=kind.storage_type)

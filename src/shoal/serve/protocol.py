@@ -95,6 +95,7 @@ _FAST: dict[Any, msgspec.json.Decoder[Any]] = {
     bool: msgspec.json.Decoder(InferBody[list[bool]]),
     int: msgspec.json.Decoder(InferBody[list[int]]),
     float: msgspec.json.Decoder(InferBody[list[float]]),
+    str: msgspec.json.Decoder(InferBody[list[str]]),
 }
 _SLOW = msgspec.json.Decoder(InferBody[msgspec.Raw])
 _ENCODER = msgspec.json.Encoder()
@@ -311,6 +312,8 @@ def _read_binary(tensor: InputTensor[Any], field: TensorField, tail: memoryview)
             found="neither data nor parameters.binary_data_size",
             expected="a list of numbers, or the size of the raw tensor that follows the JSON",
         )
+    if field.type.family is str:
+        raise wrong_field(name, found="a raw tensor", expected="texts in data, as a list in the JSON")
     # Not isinstance: true is an int to Python.
     if type(size) is not int or size != element_count(tensor.shape) * field.type.dtype.itemsize:
         raise unexpected_size(name, found=size, shape=tensor.shape, datatype=field.type)

@@ -1,4 +1,8 @@
-"""Tensors on the wire: the protocol's datatypes, JSON numbers and raw bytes, checked and turned into numpy arrays."""
+"""Tensors on the wire: the protocol's datatypes, JSON values and raw bytes, checked and turned into numpy arrays.
+
+Texts (BYTES) are taken as inputs, in JSON alone. Inside the service they are NumPy's texts of one width, which lie in
+shared memory as numbers do.
+"""
 
 import functools
 import itertools
@@ -16,7 +20,7 @@ from shoal.base import UnsupportedError
 from shoal.serve.refusal import RefusedError, wrong_field
 
 Array = npt.NDArray[Any]
-Family: TypeAlias = type[bool] | type[int] | type[float]
+Family: TypeAlias = type[bool] | type[int] | type[float] | type[str]
 # A decoder is made and kept per depth; no model that we know of has more than 8.
 _MOST_DIMENSIONS = 16
 
@@ -35,6 +39,8 @@ class Datatype:
         """The values it can hold, in words."""
         if self.family is bool:
             return "true or false"
+        if self.family is str:
+            return "texts without the character 0"
         limits: Any = np.finfo(self.dtype) if self.family is float else np.iinfo(self.dtype)
         what = "finite numbers" if self.family is float else "whole numbers"
         return f"{what} from {limits.min} to {limits.max}"
@@ -47,24 +53,32 @@ _FAMILIES: dict[Family, dict[str, tuple[str, str]]] = {
         "INT8": ("int8", "b"), "INT16": ("int16", "h"), "INT32": ("int32", "i"), "INT64": ("int64", "q"),
     },
     float: {"FP16": ("float16", "e"), "FP32": ("float32", "f"), "FP64": ("float64", "d")},
+    str: {"BYTES": ("str", "")},
 }  # fmt: skip
 DATATYPES = {
     name: Datatype(name, np.dtype(dtype), code, family)
     for family, names in _FAMILIES.items()
     for name, (dtype, code) in names.items()
 }
-_BY_DTYPE = {datatype.dtype: datatype for datatype in DATATYPES.values()}
+_BY_DTYPE = {datatype.dtype: datatype for datatype in DATATYPES.values() if datatype.family is not str}
 
 
 def datatype_of(dtype: npt.DTypeLike) -> Datatype:
-    """The protocol's datatype for a numpy dtype; UnsupportedError for text and other objects."""
+    """The protocol's datatype for a numpy dtype of numbers; UnsupportedError for text and other objects."""
     try:
         return _BY_DTYPE[np.dtype(dtype)]
     except (KeyError, TypeError) as error:
+        names = ", ".join(each.name for each in _BY_DTYPE.values())
         raise UnsupportedError(
-            f"cannot serve tensors of type {dtype}: expected one of {', '.join(DATATYPES)}",
+            f"cannot serve tensors of type {dtype}: expected one of {names}",
             next_step="turn text into numbers before the model, and labels into class numbers after it",
         ) from error
+
+
+def input_datatype_of(dtype: npt.DTypeLike) -> Datatype:
+    """The protocol's datatype for what a model takes: numbers, or texts by numpy's or the signature's word for them."""
+    is_text = dtype == "string" if isinstance(dtype, str) else np.dtype(dtype).kind in "OU"
+    return DATATYPES["BYTES"] if is_text else datatype_of(dtype)
 
 
 def from_numbers(values: Sequence[Any], datatype: Datatype, field: str) -> Array:
@@ -72,12 +86,23 @@ def from_numbers(values: Sequence[Any], datatype: Datatype, field: str) -> Array
 
     struct checks every value's range and is twice as fast as numpy's conversion of lists.
     """
+    if datatype.family is str:
+        return _from_texts(values, datatype, field)
     try:
         raw = bytes(values) if datatype.name == "UINT8" else _packer(datatype.code, len(values)).pack(*values)
     except (struct.error, ValueError, OverflowError) as error:
         position, value = next(_out_of_range(values, datatype))
         raise wrong_field(f"{field}[{position}]", found=value, expected=_expected_values(datatype)) from error
     return np.frombuffer(raw, datatype.dtype)
+
+
+def _from_texts(values: Sequence[str], datatype: Datatype, field: str) -> Array:
+    # NumPy ends a text at the zeros that close it: the model would see another one.
+    if (position := next((place for place, text in enumerate(values) if "\0" in text), None)) is not None:
+        raise wrong_field(
+            f"{field}[{position}]", found=repr(values[position][:60]), expected=_expected_values(datatype)
+        )
+    return np.array(values, np.str_)
 
 
 def from_bytes(raw: memoryview, datatype: Datatype, field: str) -> Array:

@@ -71,7 +71,18 @@ class Traffic:
     def profile_columns(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return what a training profile describes: the inputs, and the scores of the answers."""
         scores = {name: pa.array(values) for name, values in self.scores(batch).items()}
-        return pa.record_batch({**{name: batch.column(name) for name in self.inputs}, **scores})
+        inputs = {name: self._input(batch, name) for name in self.inputs if name not in self._masks}
+        return pa.record_batch({**inputs, **scores})
+
+    @property
+    def _masks(self) -> set[str]:
+        return {f"{name}_mask" for name in self.inputs} & set(self.inputs)
+
+    def _input(self, batch: pa.RecordBatch, name: str) -> pa.Array:
+        # A service logs what it was sent: a value, and beside it whether it stands for anything.
+        if f"{name}_mask" not in self._masks:
+            return batch.column(name)
+        return pc.if_else(batch.column(f"{name}_mask"), batch.column(name), None)
 
 
 def _to_numpy(array: pa.Array) -> npt.NDArray[Any]:

@@ -1,0 +1,1 @@
+"""Rows in: taken from a source, screened, hashed, profiled, sorted, cut into shards and published."""

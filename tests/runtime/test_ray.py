@@ -1,0 +1,62 @@
+import os
+import signal
+
+import pytest
+
+from shoal.base import ConfigError, UnsupportedError
+from shoal.runtime import Code, Resources, open_runtime
+from shoal.testing import members
+from shoal.testing.runtime import PoolContract
+
+pytestmark = pytest.mark.cluster
+
+
+class TestRayPool(PoolContract):
+    @pytest.fixture
+    def runtime(self, ray_cluster):
+        return open_runtime("ray")
+
+
+@pytest.fixture
+def runtime(ray_cluster):
+    return open_runtime("ray")
+
+
+def test_a_pool_uses_several_nodes(runtime):
+    with runtime.pool(2, Resources(cpus=2)) as pool:
+        nodes = {future.result() for future in [pool.submit(node_id) for _ in range(2)]}
+
+    assert len(nodes) == 2
+
+
+def node_id():
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
+
+
+def test_the_environment_is_added(runtime):
+    with runtime.pool(1, environment={"SHOAL_TEST_WORD": "there"}) as pool:
+        assert pool.submit(os.getenv, "SHOAL_TEST_WORD").result() == "there"
+
+
+def test_a_killed_worker_is_told(runtime):
+    with runtime.pool(1) as pool:
+        pid = pool.submit(members.own_pid).result()
+        os.kill(pid, signal.SIGKILL)
+        # The death may be seen before or after this task reaches the actor: only the next must be whole.
+        pool.submit(members.own_pid).exception()
+
+        assert pool.submit(members.own_pid).result() != pid
+
+
+def test_what_is_not_there_yet_says_so(runtime):
+    with pytest.raises(UnsupportedError, match="not yet a gang of worker"):
+        runtime.gang({"worker": (Code.of(members.echo), 1, Resources())})
+    with pytest.raises(UnsupportedError, match="not yet a service"):
+        runtime.service(Code.of(members.echo), 1)
+
+
+def test_an_empty_pool_is_refused(runtime):
+    with pytest.raises(ConfigError, match="at least 1"):
+        runtime.pool(0)
