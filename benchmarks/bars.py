@@ -43,8 +43,10 @@ def median_ratio(first: Sequence[float], second: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(first, second, strict=True))
 
 
-def report(name: str, bars: Sequence[dict], *, packages: Sequence[str], command: str) -> None:
-    """Print the bars and keep them with machine, versions, date and command in `results/<name>.txt`."""
+def report(
+    name: str, bars: Sequence[dict], *, packages: Sequence[str], command: str, notes: Sequence[str] = ()
+) -> None:
+    """Print the bars and keep them with machine, versions, date, command and notes in `results/<name>.txt`."""
     lines = [json.dumps(found) for found in bars]
     print("\n".join(lines))
     head = [
@@ -55,7 +57,7 @@ def report(name: str, bars: Sequence[dict], *, packages: Sequence[str], command:
         "packages  " + ", ".join(f"{package} {version(package)}" for package in packages),
     ]
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.txt").write_text("\n".join([*head, "", *lines, ""]))
+    (RESULTS / f"{name}.txt").write_text("\n".join([*head, *notes, "", *lines, ""]))
     if not all(found["holds"] for found in bars):
         sys.exit(1)
 
