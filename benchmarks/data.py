@@ -78,6 +78,8 @@ def _bars_of_images(peers: Peers) -> Bars:
     for name, fraction, times in (("A", 0.75, 15), ("B", 0.85, 2.5)):
         scale, unit = (ROW_BYTES_B / 1e9, "GB/s") if name == "B" else (1, "rows/s")
         rates = {f"{side} {unit}": rate * scale for side, rate in peers.rates(name).items()}
+        # A process's first epoch also opens the shards, checks every chunk and maps every page.
+        rates[f"shoal, first epoch {unit}"] = peers.first_rate(name, "shoal") * scale
         share = peers.fraction(name, "shoal", LIMITS)
         found.append(bar(f"{name}_fraction_of_index_select", share, "ratio", fraction, rates, at_most=False))
         found += _times_best(peers, name, times)

@@ -71,6 +71,10 @@ class Peers:
         """Rows per second: the median over rounds of the median epoch, without the first epoch of a process."""
         return statistics.median(statistics.median(rates[1:] or rates) for rates in self.epochs[workload][side])
 
+    def first_rate(self, workload: str, side: str) -> float:
+        """Rows per second of a process's first epoch: the median over rounds."""
+        return statistics.median(rates[0] for rates in self.epochs[workload][side])
+
     def rates(self, workload: str) -> dict[str, float]:
         """The same for every side."""
         return {side: self.rate(workload, side) for side in self.epochs[workload]}

@@ -19,11 +19,12 @@ class Sizes:
     folder: Path
     rows: dict[str, int]
     table_rows: int
+    # More than one sorted run holds, so that the smaller of the two sizes has the memory of a large one.
     memory_rows: int
     many_rows: int
 
 
-FULL = Sizes(BENCH / "data", {"A": 60_000, "B": 4_000, "C": 20_000}, 2_000_000, 200_000, 10_000_000)
+FULL = Sizes(BENCH / "data", {"A": 60_000, "B": 4_000, "C": 20_000}, 2_000_000, 600_000, 10_000_000)
 QUICK = Sizes(BENCH / "quick", {"A": 20_000, "B": 400, "C": 2_000}, 50_000, 20_000, 1_000_000)
 
 

@@ -1,6 +1,7 @@
 """Rows, datasets and full disks for the tests of the data floor."""
 
 import gzip
+import itertools
 import resource
 import struct
 from collections.abc import Callable, Iterator
@@ -11,7 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from shoal.base import ManualClock
 from shoal.data import Dataset, ingest
+from shoal.data.remote.retrying import RemoteSettings, Retrier
+from shoal.testing.object_server import serve_folder
 
 Rows = dict[str, np.ndarray]
 
@@ -95,3 +99,71 @@ def to_batch() -> Callable[[Rows], pa.RecordBatch]:
         return pa.RecordBatch.from_pydict(columns)
 
     return convert
+
+
+@pytest.fixture(scope="session")
+def make_people() -> Callable[..., Rows]:
+    """Rows with a rare class, a user, an instant, a weight and a number of their own."""
+
+    def make(num_rows: int, seed: int = 0) -> Rows:
+        rng = np.random.default_rng(seed)
+        return {
+            "id": np.arange(num_rows) + seed * 1_000_000,
+            "label": rng.choice(5, num_rows, p=[0.5, 0.3, 0.15, 0.04, 0.01]),
+            "user": np.array([f"user-{index}" for index in rng.integers(0, 60, num_rows)], object),
+            "when": np.datetime64("2026-01-01", "us") + rng.integers(0, 10**9, num_rows).astype("timedelta64[us]"),
+            "weight": rng.random(num_rows),
+        }
+
+    return make
+
+
+@pytest.fixture
+def people(tmp_path: Path, make_people: Callable[..., Rows]) -> Dataset:
+    """3,000 rows in 4 shards."""
+    return ingest(make_people(3_000), tmp_path / "people", num_shards=4)
+
+
+@pytest.fixture(scope="session")
+def column_of() -> Callable[[Dataset, str], np.ndarray]:
+    """Read one column of all rows, in storage order."""
+
+    def read(dataset: Dataset, name: str) -> np.ndarray:
+        batches = list(dataset.batches([name]))
+        if not batches:
+            return np.empty(0)
+        return pa.Table.from_batches(batches).column(0).to_numpy()
+
+    return read
+
+
+@pytest.fixture
+def server(tmp_path):
+    with serve_folder(tmp_path / "served") as running:
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder with a `.shoal` in it to work in, so that caches are the test's own."""
+    counter = itertools.count()
+
+    def enter() -> Path:
+        folder = tmp_path / f"home-{next(counter)}"
+        (folder / ".shoal").mkdir(parents=True)
+        monkeypatch.chdir(folder)
+        return folder / ".shoal"
+
+    enter()
+    return enter
+
+
+@pytest.fixture
+def retrier(request):
+    """Patience in made time: pauses cost nothing. A stall is noticed in real time: soon where the test orders one."""
+    clock = ManualClock()
+    # Elsewhere a busy machine must not look like a stalling server.
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    stall_s = 0.2 if "stall" in parameters.values() else 60.0
+    settings = RemoteSettings(stall_s=stall_s, deadline_s=30.0, range_bytes=64 << 10, num_requests=4)
+    return Retrier(settings, clock=clock, sleep=clock.advance, chance=lambda: 0.5)

@@ -7,8 +7,8 @@ from hypothesis.extra import numpy as hnp
 
 from shoal.base import SchemaError
 from shoal.data.columns import conform, decode, encode, reordered
+from shoal.data.layout import Layout
 from shoal.data.schema import NUMBERS, Column, Schema, schema_from_arrow
-from shoal.data.storage.layout import Layout
 
 
 @given(data=st.data(), dtype=st.sampled_from(sorted(NUMBERS)), shape=st.sampled_from([(), (2,), (2, 3)]))

@@ -13,9 +13,9 @@ from xxhash import xxh3_64_intdigest
 
 from shoal.data import compiled
 from shoal.data.hashing import row_hashes, text_hashes
-from shoal.data.ingestion.reordering import Places, gather_rows, sort_order
 from shoal.data.schema import NUMBERS, schema_from_arrow
 from shoal.data.statistics.histogram import NUM_BINS, count_bytes, sum_byte_rows, tally
+from shoal.data.storage.reordering import Places, gather_rows, sort_order
 
 pytestmark = pytest.mark.skipif(compiled.statistics is None, reason="no compiler was at hand")
 

@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from shoal.data.dataset import Dataset as Dataset
     from shoal.data.loading.loader import Loader as Loader
     from shoal.data.loading.pipeline import Batch as Batch
+    from shoal.data.mixing import Mixture as Mixture
+    from shoal.data.mixing import mix as mix
     from shoal.data.opening import ingest as ingest
     from shoal.data.opening import open_dataset as open  # noqa: A004  # the face's own word: data.open(...)
     from shoal.data.prepare.fitted import FittedPreparation as FittedPreparation
     from shoal.data.prepare.preparation import Preparation as Preparation
+    from shoal.data.repairing import repair as repair
     from shoal.data.sampling.min_per_class import MinPerClass as MinPerClass
-    from shoal.data.sampling.mixing import Mixture as Mixture
-    from shoal.data.sampling.mixing import mix as mix
     from shoal.data.sampling.reservoirs import Reservoir as Reservoir
     from shoal.data.sampling.reservoirs import reservoir as reservoir
     from shoal.data.sampling.stratified import Stratified as Stratified
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from shoal.data.sources.arrow import ArrowSource as ArrowSource
     from shoal.data.sources.base import Source as Source
     from shoal.data.sources.csv import CsvSource as CsvSource
+    from shoal.data.sources.facts import SourceFact as SourceFact
     from shoal.data.sources.huggingface import HuggingFaceSource as HuggingFaceSource
     from shoal.data.sources.idx_source import IdxSource as IdxSource
     from shoal.data.sources.images import ImageFolderSource as ImageFolderSource
@@ -41,8 +43,6 @@ if TYPE_CHECKING:
     from shoal.data.versions.collection import Garbage as Garbage
     from shoal.data.versions.collection import collect_garbage as collect_garbage
     from shoal.data.versions.difference import Difference as Difference
-    from shoal.data.versions.manifest import SourceFact as SourceFact
-    from shoal.data.versions.repairing import repair as repair
 
 __all__ = [
     "ArrowSource",
@@ -110,7 +110,7 @@ __getattr__ = lazy_face(
         "IdxSource": "sources.idx_source",
         "Loader": "loading.loader",
         "MinPerClass": "sampling.min_per_class",
-        "Mixture": "sampling.mixing",
+        "Mixture": "mixing",
         "Preparation": "prepare.preparation",
         "Profile": "statistics.profile",
         "Schema": "schema",
@@ -118,13 +118,13 @@ __getattr__ = lazy_face(
         "Shard": "storage.shard",
         "Stratified": "sampling.stratified",
         "Weighted": "sampling.weighted",
-        "mix": "sampling.mixing",
+        "mix": "mixing",
         "reservoir": "sampling.reservoirs",
         "Source": "sources.base",
-        "SourceFact": "versions.manifest",
+        "SourceFact": "sources.facts",
         "ingest": "opening",
         "open": "opening:open_dataset",
-        "repair": "versions.repairing",
+        "repair": "repairing",
         "prepare": "",
     },
 )

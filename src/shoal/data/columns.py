@@ -8,8 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shoal.base import SchemaError
+from shoal.data.layout import Layout
 from shoal.data.schema import Column, Schema, schema_from_arrow
-from shoal.data.storage.layout import Layout
 
 Values = NDArray[Any]
 

@@ -19,6 +19,7 @@ from shoal.data.ingestion.intake import Progress
 from shoal.data.ingestion.sharding import TARGET_SHARD_BYTES, Sharding
 from shoal.data.ingestion.writing import Ingestion, append_content
 from shoal.data.interop import make_huggingface
+from shoal.data.loading.ahead import fetching_ahead, window_for
 from shoal.data.loading.assembly import CacheMode, Steps, TorchLoading, make_loader
 from shoal.data.loading.decoders import Decoder, DecoderName
 from shoal.data.loading.formats import Format
@@ -29,11 +30,9 @@ from shoal.data.loading.pipeline import BatchPreparation, Transform
 from shoal.data.loading.prefetch import PrefetchMode
 from shoal.data.prepare.fitted import FittedPreparation
 from shoal.data.prepare.preparation import Preparation
-from shoal.data.prepare.storing import publish_preparation
 from shoal.data.quality.checks import Check
 from shoal.data.quality.rules import Rules
 from shoal.data.quality.unique import Unique
-from shoal.data.remote.ahead import fetching_ahead, window_for
 from shoal.data.remote.shadow import restore_shadow
 from shoal.data.sampling.binding import OrderSpec, bound_order
 from shoal.data.sampling.bits import RowMask
@@ -45,6 +44,7 @@ from shoal.data.sources.opening import open_source
 from shoal.data.statistics.profile import Profile
 from shoal.data.storage.shard import ShardFile
 from shoal.data.versions.manifest import load_manifest
+from shoal.data.versions.preparations import publish_preparation
 from shoal.data.versions.staging import load_profile
 from shoal.runtime import Runtime
 

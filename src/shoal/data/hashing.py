@@ -11,8 +11,8 @@ from shoal.base import SourceError
 from shoal.data import compiled
 from shoal.data.canonical import canonical_floats
 from shoal.data.columns import decode
-from shoal.data.ingestion.texts import Texts, texts_of
 from shoal.data.schema import NUMBERS, Column, Schema
+from shoal.data.texts import Texts, texts_of
 
 HASH_SPAN = 2**64
 

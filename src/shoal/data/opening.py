@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from shoal.base import CorruptError, InputError, register_handle
+from shoal.data.addresses import LocalAddress, folder_for_writing, local_address
 from shoal.data.dataset import Dataset
 from shoal.data.ingestion.intake import Progress
 from shoal.data.ingestion.sharding import TARGET_SHARD_BYTES, Sharding
@@ -13,7 +14,6 @@ from shoal.data.quality.checks import Check
 from shoal.data.quality.rules import Rules
 from shoal.data.quality.unique import Unique
 from shoal.data.remote.location import is_url
-from shoal.data.remote.opening import LocalAddress, folder_for_writing, local_address
 from shoal.data.sampling.recipes import parse_address
 from shoal.data.sampling.subsets import check_recipes
 from shoal.data.schema import Schema

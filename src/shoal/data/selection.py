@@ -6,12 +6,13 @@ from pathlib import Path
 
 from shoal.base import UnsupportedError, digest_json
 from shoal.data.prepare.fitted import FittedPreparation
-from shoal.data.prepare.storing import load_preparation
 from shoal.data.remote.shadow import Shadow, restore_shadow, shadow_of
 from shoal.data.sampling.recipes import Recipe, address_text
 from shoal.data.schema import Schema
+from shoal.data.sources.facts import SourceFact
 from shoal.data.storage.shard import FULL_RANGE, HashRange, Shard
-from shoal.data.versions.manifest import Manifest, SourceFact
+from shoal.data.versions.manifest import Manifest
+from shoal.data.versions.preparations import load_preparation
 
 
 @dataclass(frozen=True)

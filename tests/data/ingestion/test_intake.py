@@ -15,7 +15,7 @@ from shoal.data import ingest
 from shoal.data.ingestion.intake import Plan, take_in
 from shoal.data.quality.refusals import Refusals
 from shoal.data.sources.base import SchemaWidenedError
-from shoal.data.versions.manifest import SourceFact
+from shoal.data.sources.facts import SourceFact
 
 Rows = dict[str, np.ndarray]
 

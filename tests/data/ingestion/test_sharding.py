@@ -8,8 +8,8 @@ import pytest
 from shoal.base import InputError, StorageFullError
 from shoal.data.hashing import HASH_SPAN, row_hashes
 from shoal.data.ingestion.sharding import Sharding, write_shards
-from shoal.data.ingestion.sorting import SortedRuns
 from shoal.data.schema import schema_from_arrow
+from shoal.data.storage.sorting import SortedRuns
 
 
 def test_ranges_are_of_equal_width_whatever_the_rows() -> None:

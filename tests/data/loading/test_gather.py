@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from shoal.base import CorruptError, InputError, SchemaError, UnsupportedError
 from shoal.data import Column, Schema, native
+from shoal.data.layout import Layout
 from shoal.data.loading import gather as gather_module
 from shoal.data.loading import packed as variable_module
 from shoal.data.loading.buffers import Buffers
 from shoal.data.loading.gather import RowGatherer, Stretch, stretches_of
 from shoal.data.loading.packed import Packed
-from shoal.data.storage.layout import Layout
 from shoal.data.storage.shard import OpenBatch, ShardFile, describe_shard, write_shard
 
 SCHEMA = Schema(

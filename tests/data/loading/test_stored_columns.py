@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from shoal.data import Column, Schema
+from shoal.data.layout import Layout
 from shoal.data.loading.stored_columns import Piece, PieceFinder, find_piece
-from shoal.data.storage.layout import Layout
 from shoal.data.storage.shard import OpenBatch, ShardFile, address_of, write_shard
 
 

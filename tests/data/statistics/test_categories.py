@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shoal.data import compiled
-from shoal.data.ingestion.texts import texts_of
 from shoal.data.schema import Column
 from shoal.data.statistics import categories
 from shoal.data.statistics.categories import LIMIT, Categories
+from shoal.data.texts import texts_of
 
 TEXT = Column(name="", dtype="string")
 

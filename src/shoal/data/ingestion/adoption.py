@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from shoal.base import SegmentReader, ShoalError, SourceError, digest_file, report_full_storage
 from shoal.data.schema import schema_from_arrow
+from shoal.data.sources.facts import SourceFact
 from shoal.data.statistics.profile import Profile
 from shoal.data.storage.shard import describe_shard
-from shoal.data.versions.manifest import Manifest, SourceFact
+from shoal.data.versions.manifest import Manifest
 from shoal.data.versions.publishing import Content, publish_adopted
 from shoal.data.versions.staging import place_shard, work_folder
 

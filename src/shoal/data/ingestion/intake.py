@@ -9,16 +9,16 @@ import pyarrow as pa
 
 from shoal.base import SchemaError
 from shoal.data.hashing import row_hashes
-from shoal.data.ingestion.sorting import RUN_BYTES, SortedRuns
 from shoal.data.ingestion.stage import Stage
 from shoal.data.quality.refusals import Refusals
 from shoal.data.quality.rules import Rules
 from shoal.data.quality.screening import Places, Screen, check_columns, pieces_of, take_rejects, target_schema
 from shoal.data.schema import EVOLVE_HINT, Schema
 from shoal.data.sources.base import SchemaWidenedError, Source
+from shoal.data.sources.facts import SourceFact
 from shoal.data.sources.positions import positions_of
 from shoal.data.statistics.profile import Profile
-from shoal.data.versions.manifest import SourceFact
+from shoal.data.storage.sorting import RUN_BYTES, SortedRuns
 
 # A source may give batches of any size. Pieces are large enough that a column costs one call and no more, and small
 # enough for the cache that sorting works in.

@@ -13,13 +13,13 @@ from typing import Protocol, TypeVar, runtime_checkable
 from shoal.base import ShoalError, WorkerError
 from shoal.data.ingestion.intake import Plan, Progress, Taken, take_in
 from shoal.data.ingestion.sharding import Sharding, write_range
-from shoal.data.ingestion.sorting import SortedRuns
 from shoal.data.quality.refusals import Refusals
 from shoal.data.schema import Schema
 from shoal.data.sources.base import SchemaWidenedError, Source
+from shoal.data.sources.facts import SourceFact
 from shoal.data.statistics.profile import Profile
 from shoal.data.storage.shard import HashRange, Shard
-from shoal.data.versions.manifest import SourceFact
+from shoal.data.storage.sorting import SortedRuns
 from shoal.runtime import Pool
 
 R = TypeVar("R")

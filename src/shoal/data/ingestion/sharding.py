@@ -12,9 +12,9 @@ import pyarrow as pa
 from shoal.base import InputError
 from shoal.data.columns import to_numpy
 from shoal.data.hashing import HASH_SPAN
-from shoal.data.ingestion.sorting import RUN_BYTES, SortedRuns
 from shoal.data.schema import HASH_COLUMN, Schema
 from shoal.data.storage.shard import HashRange, Shard, write_shard
+from shoal.data.storage.sorting import RUN_BYTES, SortedRuns
 from shoal.data.versions.balance import cuts
 
 TARGET_SHARD_BYTES = 64 << 20

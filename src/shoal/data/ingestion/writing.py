@@ -16,7 +16,8 @@ from shoal.data.quality.rules import Rules
 from shoal.data.quality.spooling import UniqueSource
 from shoal.data.schema import Schema
 from shoal.data.sources.base import ParsingSource, RejectingSource, Source
-from shoal.data.versions.manifest import Manifest, Refused, SourceFact, load_manifest, version_numbers
+from shoal.data.sources.facts import SourceFact
+from shoal.data.versions.manifest import Manifest, Refused, load_manifest, version_numbers
 from shoal.data.versions.publishing import Content, publish_append, publish_ingest, with_arrival
 from shoal.data.versions.reconciliation import evolving
 from shoal.data.versions.staging import place_shard, work_folder

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from shoal.base import CorruptError
 from shoal.data.columns import conform_array
+from shoal.data.layout import Layout
 from shoal.data.schema import Column
 from shoal.data.storage.arrow_file import Body
 from shoal.data.storage.chunks import REPAIR
-from shoal.data.storage.layout import Layout
 from shoal.data.storage.shard import OpenBatch, address_of
 
 Kind = Literal["fixed", "bits", "variable", "absent"]

@@ -25,8 +25,8 @@ from shoal.data.quality.screening import (
 from shoal.data.quality.unique import SeenKeys, Unique
 from shoal.data.schema import Schema
 from shoal.data.sources.base import SchemaWidenedError, Source
+from shoal.data.sources.facts import SourceFact
 from shoal.data.sources.positions import positions_of
-from shoal.data.versions.manifest import SourceFact
 
 _PIECE_ROWS = 65_536
 _PIECE_BYTES = 8 << 20

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from shoal.base import InputError
 from shoal.data.canonical import canonical_array
 from shoal.data.hashing import HASH_SPAN, row_hashes
-from shoal.data.ingestion.sorting import SortedRuns
 from shoal.data.schema import HASH_COLUMN, Column, Schema
+from shoal.data.storage.sorting import SortedRuns
 
 _ORDINAL = "_row"
 _RANGE_BYTES = 16 << 20

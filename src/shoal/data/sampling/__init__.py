@@ -7,8 +7,6 @@ from shoal.base import lazy_face
 if TYPE_CHECKING:
     from shoal.data.sampling.binding import OrderSpec as OrderSpec
     from shoal.data.sampling.min_per_class import MinPerClass as MinPerClass
-    from shoal.data.sampling.mixing import Mixture as Mixture
-    from shoal.data.sampling.mixing import mix as mix
     from shoal.data.sampling.recipes import Recipe as Recipe
     from shoal.data.sampling.reservoirs import Reservoir as Reservoir
     from shoal.data.sampling.reservoirs import reservoir as reservoir
@@ -17,13 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MinPerClass",
-    "Mixture",
     "OrderSpec",
     "Recipe",
     "Reservoir",
     "Stratified",
     "Weighted",
-    "mix",
     "reservoir",
 ]
 
@@ -31,13 +27,11 @@ __getattr__ = lazy_face(
     __name__,
     {
         "MinPerClass": "min_per_class",
-        "Mixture": "mixing",
         "OrderSpec": "binding",
         "Recipe": "recipes",
         "Reservoir": "reservoirs",
         "Stratified": "stratified",
         "Weighted": "weighted",
-        "mix": "mixing",
         "reservoir": "reservoirs",
     },
 )

@@ -6,7 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 import pyarrow as pa
 
 from shoal.base import SourceError
-from shoal.data.versions.manifest import SourceFact
+from shoal.data.sources.facts import SourceFact
 
 OnBad = Literal["raise", "quarantine", "drop"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from shoal.base import SourceError
+from shoal.data.sources.facts import SourceFact
 from shoal.data.sources.flattening import Flattening
 from shoal.data.sources.positions import Positions, mark
-from shoal.data.versions.manifest import SourceFact
 
 _ROWS_PER_BATCH = 1_024
 

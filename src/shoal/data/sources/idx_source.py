@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shoal.base import InputError, SourceError, digest_file, environment
+from shoal.data.sources.facts import SourceFact
 from shoal.data.sources.idx import IdxFile
-from shoal.data.versions.manifest import SourceFact
 
 _DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 _FASHION_PARTS = {"train": ("train",), "test": ("t10k",), "all": ("train", "t10k")}

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from shoal.base import Digester, InputError, ShoalError, SourceError
 from shoal.data.sources.base import REJECTS, OnBad
+from shoal.data.sources.facts import SourceFact
 from shoal.data.sources.positions import Positions, mark
-from shoal.data.versions.manifest import SourceFact
 
 # With the format that Pillow is to read: a file that says to be another never reaches another parser.
 _FORMATS = {

@@ -9,9 +9,9 @@ import pyarrow as pa
 from shoal.base import SourceError
 from shoal.data.columns import Decoded, encode, from_numpy
 from shoal.data.schema import NUMBERS, Column
+from shoal.data.sources.facts import SourceFact
 from shoal.data.sources.flattening import Flattening, flattened
 from shoal.data.sources.positions import Positions, mark
-from shoal.data.versions.manifest import SourceFact
 
 _ROWS_PER_BATCH = 8_192
 

@@ -13,6 +13,7 @@ from shoal.data.remote.location import is_url
 from shoal.data.sources.arrow import ArrowSource
 from shoal.data.sources.base import OnBad, RejectingSource, Source
 from shoal.data.sources.csv import CsvFormat
+from shoal.data.sources.facts import SourceFact
 from shoal.data.sources.finding import find_inputs
 from shoal.data.sources.huggingface import HuggingFaceSource, is_huggingface
 from shoal.data.sources.images import IMAGE_SUFFIXES, ImageFolderSource
@@ -22,7 +23,6 @@ from shoal.data.sources.memory import ArraysSource, MemorySource, StreamSource
 from shoal.data.sources.parquet import ParquetSource
 from shoal.data.sources.rows import RowsSource
 from shoal.data.sources.text import TextSource
-from shoal.data.versions.manifest import SourceFact
 
 _KINDS = {
     ".parquet": "parquet",

@@ -10,9 +10,9 @@ import pyarrow as pa
 from shoal.base import SourceError
 from shoal.data.sources.base import REJECTS, OnBad
 from shoal.data.sources.dtypes import Dtypes, declared_types, dtype_text
+from shoal.data.sources.facts import SourceFact
 from shoal.data.sources.flattening import Flattening
 from shoal.data.sources.positions import Positions, mark
-from shoal.data.versions.manifest import SourceFact
 
 _ROWS_PER_BATCH = 8_192
 _SHOWN_CHARACTERS = 60

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from shoal.base import SourceError, digest_bytes
 from shoal.data.sources.dtypes import Dtypes, declared_types, joined_type
+from shoal.data.sources.facts import SourceFact
 from shoal.data.sources.positions import Positions, mark
-from shoal.data.versions.manifest import SourceFact
 
 _ROWS_PER_BATCH = 8_192
 

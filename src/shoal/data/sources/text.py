@@ -15,9 +15,9 @@ from shoal.data.sources.ahead import ahead
 from shoal.data.sources.base import REJECTS, OnBad, SchemaWidenedError
 from shoal.data.sources.blocks import Block, read_blocks
 from shoal.data.sources.compression import HEAD_BYTES, compression_of
+from shoal.data.sources.facts import SourceFact
 from shoal.data.sources.inputs import Input
 from shoal.data.sources.positions import Breaks, Positions, mark
-from shoal.data.versions.manifest import SourceFact
 
 # Files up to this size have their types taken from all of their rows; larger ones from their begin and from places
 # spread over them, and from the rest only if a value turns out not to fit.

@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from shoal.base import SourceError, digest_file
 from shoal.data.sources.ahead import ahead
+from shoal.data.sources.facts import SourceFact
 from shoal.data.sources.flattening import Flattening
 from shoal.data.sources.inputs import Input
 from shoal.data.sources.positions import Positions, mark
-from shoal.data.versions.manifest import SourceFact
 
 
 class TypedFormat(Protocol):

@@ -18,9 +18,9 @@ from xxhash import xxh3_64_intdigest
 from shoal.data import compiled
 from shoal.data.columns import from_numpy
 from shoal.data.hashing import text_hashes
-from shoal.data.ingestion.texts import Texts
 from shoal.data.schema import Column
 from shoal.data.statistics.histogram import letter_of
+from shoal.data.texts import Texts
 
 LIMIT = 1_024
 # More than are kept, for the first rows of a column, of which nothing is known yet.

@@ -8,10 +8,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shoal.base import SchemaError
-from shoal.data.ingestion.texts import texts_of
 from shoal.data.schema import Column
 from shoal.data.statistics.categories import Categories
 from shoal.data.statistics.histogram import NUM_BINS, Numbers, bins_of, count_bytes, quantile, sum_as_float, tally
+from shoal.data.texts import texts_of
 
 Kind = Literal["number", "category"]
 _UNIT_SHIFT = 149

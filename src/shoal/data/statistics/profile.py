@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from shoal.base import CorruptError, SchemaError
 from shoal.data.columns import Decoded, Values, conform_array, decode, encode
-from shoal.data.ingestion.texts import texts_of
 from shoal.data.schema import Column, schema_from_arrow
 from shoal.data.statistics.categories import Categories
 from shoal.data.statistics.column_profile import ColumnProfile, Kind
 from shoal.data.statistics.histogram import NUM_BINS, sum_byte_rows
+from shoal.data.texts import texts_of
 
 _FORMAT = b"1"
 # 512: rows of 784 numbers as float64 then stay inside a core's cache while means and deviations are taken.

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from shoal.base import CorruptError, ShardMissingError, digest_bytes, report_full_storage
 from shoal.data.columns import Decoded, conform, decode
 from shoal.data.hashing import HASH_SPAN
+from shoal.data.layout import Layout
 from shoal.data.schema import HASH_COLUMN, Schema
 from shoal.data.storage.arrow_file import Body, check_metadata, find_body
 from shoal.data.storage.chunks import REPAIR, ChunkChecks, checks_for, chunk_sums, map_file, map_known
-from shoal.data.storage.layout import Layout
 
 HashRange = tuple[int, int]
 FULL_RANGE: HashRange = (0, HASH_SPAN)

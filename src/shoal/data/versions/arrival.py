@@ -8,8 +8,8 @@ from xxhash import xxh3_128
 
 from shoal.base import digest_json
 from shoal.data.columns import decode
-from shoal.data.ingestion.texts import texts_of
 from shoal.data.schema import Column, Schema
+from shoal.data.texts import texts_of
 
 
 def arrival_digest(batches: Iterable[pa.RecordBatch], schema: Schema, key: str | None) -> str:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from shoal.base import SchemaError
 from shoal.data.hashing import HASH_SPAN, row_hashes
 from shoal.data.schema import Column, Schema
+from shoal.data.sources.facts import SourceFact
 from shoal.data.statistics.column_profile import ColumnProfile
 from shoal.data.statistics.profile import Profile
 from shoal.data.storage.shard import Shard, ShardFile
-from shoal.data.versions.manifest import Manifest, SourceFact
+from shoal.data.versions.manifest import Manifest
 from shoal.data.versions.reconciliation import common_column
 
 # Hashes that are compared at once, of both sides together: 128 MiB. More rows are read several times.

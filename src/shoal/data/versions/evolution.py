@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from shoal.base import InputError, SchemaError
+from shoal.data.layout import with_ids
 from shoal.data.schema import NUMBERS, Column, Schema, parse_column
 from shoal.data.statistics.categories import Categories
 from shoal.data.statistics.column_profile import ColumnProfile
 from shoal.data.statistics.profile import Profile
-from shoal.data.storage.layout import with_ids
 from shoal.data.versions.manifest import Manifest, publish
 from shoal.data.versions.staging import load_profile, store_profile
 

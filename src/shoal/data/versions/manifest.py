@@ -24,10 +24,11 @@ from shoal.base import (
     fsync_folder,
     write_atomic,
 )
+from shoal.data.layout import Layout, layout_of, with_ids
 from shoal.data.remote.shadow import bring_history, file_at, shadow_of
 from shoal.data.schema import Column, Schema
+from shoal.data.sources.facts import SourceFact
 from shoal.data.storage.latch import latch
-from shoal.data.storage.layout import Layout, layout_of, with_ids
 from shoal.data.storage.seal import check_seal, sealed
 from shoal.data.storage.shard import Shard
 from shoal.data.versions.fields import negative, wrong_columns, wrong_shard
@@ -40,15 +41,6 @@ _SIBLING = re.compile(r"[^/\\\0]*[^/\\\0.][^/\\\0]*@[0-9]+")
 _DIGEST = re.compile(r"b3:[0-9a-f]{64}")
 
 Change = Literal["ingest", "append", "adopt", "reshard", "evolve", "prepare"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceFact:
-    """Where rows came from: `path` is a file or says what was handed over; `digest` is None for rows from memory."""
-
-    path: str
-    digest: str | None
-    num_rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,13 +21,13 @@ from shoal.base import (
 )
 from shoal.base import encode as encode_json
 from shoal.data.prepare.fitted import FittedPreparation
-from shoal.data.prepare.storing import FOLDER as PREPARATIONS
-from shoal.data.prepare.storing import load_preparation
 from shoal.data.remote.place import RemotePlace
 from shoal.data.remote.shadow import Shadow, file_at, shadow_of, shard_at
 from shoal.data.storage.seal import check_seal
 from shoal.data.storage.shard import Shard, check_shard
 from shoal.data.versions.manifest import Manifest, base_of, load_manifest, manifest_path, version_numbers
+from shoal.data.versions.preparations import FOLDER as PREPARATIONS
+from shoal.data.versions.preparations import load_preparation
 from shoal.data.versions.staging import load_profile, place_shard, profile_name, work_folder
 
 _FILE = "mirror.json"

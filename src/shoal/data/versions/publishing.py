@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from shoal.base import ConflictError, SourceError
-from shoal.data.prepare.storing import kept_preparation
+from shoal.data.layout import layout_of, with_ids
 from shoal.data.schema import EVOLVE_HINT, Column, Schema
+from shoal.data.sources.facts import SourceFact
 from shoal.data.statistics.profile import Profile
-from shoal.data.storage.layout import layout_of, with_ids
 from shoal.data.storage.shard import Shard, ShardFile
 from shoal.data.versions.arrival import arrival_digest
 from shoal.data.versions.evolution import evolved_profile
-from shoal.data.versions.manifest import Change, Manifest, Refused, SourceFact, content_digest, find_content, publish
+from shoal.data.versions.manifest import Change, Manifest, Refused, content_digest, find_content, publish
+from shoal.data.versions.preparations import kept_preparation
 from shoal.data.versions.reconciliation import placed
 from shoal.data.versions.staging import load_profile, store_profile
 

@@ -10,7 +10,7 @@ from shoal.base import SchemaError
 from shoal.data.columns import conform
 from shoal.data.schema import NUMBERS, Column, Schema, schema_from_arrow
 from shoal.data.sources.base import OnBad, RejectingSource, Source
-from shoal.data.versions.manifest import SourceFact
+from shoal.data.sources.facts import SourceFact
 
 
 class EvolvingSource:

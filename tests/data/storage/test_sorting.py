@@ -9,9 +9,9 @@ import pytest
 
 from shoal.base import StorageFullError
 from shoal.data.hashing import HASH_SPAN
-from shoal.data.ingestion.sorting import SortedRuns
 from shoal.data.schema import schema_from_arrow
 from shoal.data.storage.shard import FULL_RANGE
+from shoal.data.storage.sorting import SortedRuns
 
 Rows = dict[str, np.ndarray]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from shoal.base import ConfigError, InputError, digest_json
 from shoal.data.dataset import Dataset
+from shoal.data.layout import Layout
 from shoal.data.loading.assembly import CacheMode, Steps, TorchLoading, make_loader
 from shoal.data.loading.decoders import Decoder, DecoderName
 from shoal.data.loading.formats import Format
@@ -26,7 +27,6 @@ from shoal.data.sampling.shares import largest_remainders
 from shoal.data.sampling.stored_rows import StoredRows
 from shoal.data.sampling.subsets import mask_of
 from shoal.data.schema import Schema
-from shoal.data.storage.layout import Layout
 from shoal.data.storage.shard import ShardFile
 from shoal.data.versions.reconciliation import united
 

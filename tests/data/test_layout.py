@@ -1,5 +1,5 @@
 from shoal.data import Column
-from shoal.data.storage.layout import Layout, layout_of, with_ids
+from shoal.data.layout import Layout, layout_of, with_ids
 
 A = Column(name="a", dtype="int64", id=0)
 B = Column(name="b", dtype="int64", id=1)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from shoal.base import SchemaError
 from shoal.data import compiled
 from shoal.data.columns import Decoded, decode, encode
-from shoal.data.ingestion.texts import Texts, texts_of
 from shoal.data.schema import Column
+from shoal.data.texts import Texts, texts_of
 
 _MAX_TEXT = 2**31 - 1
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from shoal.base import report_full_storage
 from shoal.data.columns import from_numpy, to_numpy
 from shoal.data.hashing import HASH_SPAN
-from shoal.data.ingestion.reordering import Places, gather_rows, sort_order
-from shoal.data.ingestion.texts import texts_of
 from shoal.data.schema import HASH_COLUMN, Schema
+from shoal.data.storage.reordering import Places, gather_rows, sort_order
 from shoal.data.storage.shard import HashRange
+from shoal.data.texts import texts_of
 
 # 256 MiB of sorted rows in memory: half as many spilled twice as often, to no one's gain.
 RUN_BYTES = 256 << 20

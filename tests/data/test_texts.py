@@ -2,8 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from shoal.data.ingestion.texts import texts_of
 from shoal.data.schema import Column
+from shoal.data.texts import texts_of
 
 STRING = Column(name="x", dtype="string")
 NUMBERS = Column(name="x", dtype="int16", is_list=True)

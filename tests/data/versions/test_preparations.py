@@ -6,7 +6,7 @@ import shoal.data
 from shoal.base import ConflictError, CorruptError, SchemaError
 from shoal.data import Preparation
 from shoal.data.prepare import Encode, Impute, Standardise
-from shoal.data.prepare.storing import preparation_path
+from shoal.data.versions.preparations import preparation_path
 
 PREPARATION = Preparation({"weight": [Standardise()], "label": [Encode()]}, drop=["user", "image"])
 

@@ -3,9 +3,9 @@ import pyarrow as pa
 import pytest
 
 from shoal.base import SchemaError
-from shoal.data.ingestion import reordering as gathering
-from shoal.data.ingestion.reordering import Places, gather_rows
 from shoal.data.schema import schema_from_arrow
+from shoal.data.storage import reordering as gathering
+from shoal.data.storage.reordering import Places, gather_rows
 
 
 def test_places_number_rows_through_all_batches() -> None:

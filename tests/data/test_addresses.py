@@ -4,7 +4,7 @@ import pytest
 
 import shoal
 from shoal.base import ConfigError, InputError
-from shoal.data.remote.opening import folder_for_writing, local_address
+from shoal.data.addresses import folder_for_writing, local_address
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from shoal.base import ConfigError, InputError, SchemaError
 from shoal.data import Dataset, ingest, mix
-from shoal.data.sampling.mixing import Mixture
+from shoal.data.mixing import Mixture
 
 Rows = dict[str, np.ndarray]
 
