@@ -157,3 +157,36 @@ def test_yes_asks_nothing(shoal, rides, monkeypatch):
     monkeypatch.setattr(data_ingesting, "_is_terminal", lambda: True)
 
     assert shoal("data", "ingest", rides, "rides", "--yes").code == 0
+
+
+def test_append_with_evolve_brings_a_new_column(shoal, rides, tmp_path):
+    shoal("data", "ingest", rides, "rides", "--key", "id")
+    (tmp_path / "more.csv").write_text("id,city,km,tip\n60,Oslo,far,1.5\n")
+
+    refused = shoal("data", "ingest", "more.csv", "rides", "--append")
+    done = shoal("data", "ingest", "more.csv", "rides", "--append", "--evolve")
+
+    assert refused.code == 1
+    assert done.code == 0, done.err
+    assert [column.name for column in open_dataset("rides").schema.columns] == ["id", "city", "km", "tip"]
+
+
+def test_evolve_without_append_is_wrong_usage(shoal, rides):
+    assert shoal("data", "ingest", rides, "rides", "--evolve").code == 2
+
+
+def test_values_may_stand_between_tabs(shoal, tmp_path):
+    (tmp_path / "rides.csv").write_text("id\tcity\n1\tOslo, Norway\n")
+
+    done = shoal("data", "ingest", "rides.csv", "rides", "--delimiter", "tab")
+
+    assert done.code == 0, done.err
+    assert open_dataset("rides").row(0)["city"] == "Oslo, Norway"
+
+
+def test_a_place_that_may_not_be_written_is_named(shoal, rides):
+    done = shoal("data", "ingest", rides, rides / "below-a-file")
+
+    assert done.code == 1
+    assert "rides.csv" in done.err
+    assert "\nnext   " in done.err

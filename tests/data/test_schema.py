@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from shoal.base import SchemaError
+from shoal.base import InputError, SchemaError
 from shoal.data import Column, Schema
 from shoal.data.schema import EVOLVE_HINT, parse_column, schema_from_arrow
 
@@ -132,3 +132,11 @@ def test_names_that_batches_need_themselves_are_refused(column: Column, name: st
         Schema((other, column))
     assert Schema((other, Column(name="x", dtype="int8"))).names == (name, "x")
     assert Schema((other, column)[:1]).names == (name,)
+
+
+@pytest.mark.parametrize("names", ["ab", b"ab", 5])
+def test_one_name_is_no_list_of_names(names: object) -> None:
+    schema = Schema((Column(name="a", dtype="int64"), Column(name="b", dtype="int64")))
+
+    with pytest.raises(InputError, match="must be a list of names"):
+        schema.select(names)  # type: ignore[arg-type]  # what a user may write

@@ -18,6 +18,9 @@ _IDX = re.compile(r"idx(?P<dimensions>\d)-ubyte")
 # Only text leaves its types open; everything else says them itself.
 _TEXT = re.compile(r"\.(csv|tsv|txt|jsonl|ndjson)(\.(gz|zst))?$")
 
+# A shell has no easy way to type a tab.
+_DELIMITERS: dict[str | None, str] = {None: ",", "tab": "\t", "\\t": "\t"}
+
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True)
@@ -26,6 +29,8 @@ _TEXT = re.compile(r"\.(csv|tsv|txt|jsonl|ndjson)(\.(gz|zst))?$")
 @click.option("--num-shards", type=click.IntRange(1), help="Left out, it follows from the bytes.")
 @click.option("--append", "is_append", is_flag=True, help="Add the rows to those that are there.")
 @click.option("--dtype", "dtypes", multiple=True, metavar="COLUMN=TYPE", help="Of a CSV or JSONL column; repeatable.")
+@click.option("--delimiter", help="Between the values of CSV files; a comma when left out.")
+@click.option("--evolve", is_flag=True, help="With --append: let the rows bring new columns and wider numbers.")
 @click.option("--query", help="SQL to run; SOURCES is then the URL of one database.")
 @click.option(
     "--on-bad",
@@ -49,6 +54,8 @@ def ingest(
     dataset: str,
     is_append: bool,
     dtypes: tuple[str, ...],
+    delimiter: str | None,
+    evolve: bool,
     query: str | None,
     yes: bool,
     as_json: bool,
@@ -60,11 +67,13 @@ def ingest(
     files of images and their labels. A folder that holds a dataset already gets a new version of just these rows, or
     with --append of these as well. On a terminal, columns whose types were inferred are shown for a yes.
     """
-    given = _source(sources, read_pairs(dtypes, read=str), query)
+    if evolve and not is_append:
+        raise click.UsageError("--evolve changes the columns of what is there: give --append too")
+    given = _source(sources, read_pairs(dtypes, read=str), query, delimiter)
     if not (yes or dtypes or as_json) and query is None and all(map(_TEXT.search, sources)) and _is_terminal():
         _confirm(given)
     with working("ingesting") as progress:
-        made = _store(given, dataset, is_append=is_append, progress=progress, **options)
+        made = _store(given, dataset, is_append=is_append, evolve=evolve, progress=progress, **options)
     refused = made.num_refused
     facts = {
         "dataset": made.address,
@@ -87,6 +96,7 @@ def _store(
     dataset: str,
     *,
     is_append: bool,
+    evolve: bool,
     key: str | None,
     **options: Any,  # noqa: ANN401 - passed on
 ) -> "shoal.data.Dataset":
@@ -98,14 +108,14 @@ def _store(
             f"cannot append by key {key!r}: {opened.address} places its rows by {opened.key or 'their content'!r}",
             next_step=f"leave --key out, or change it first: shoal data reshard {dataset} --key {key}",
         )
-    return opened.append(source, **options)
+    return opened.append(source, evolve=evolve, **options)
 
 
-def _source(sources: tuple[str, ...], dtypes: dict[str, str], query: str | None) -> object:
+def _source(sources: tuple[str, ...], dtypes: dict[str, str], query: str | None, delimiter: str | None) -> object:
     if query is not None:
-        if len(sources) != 1 or dtypes:
+        if len(sources) != 1 or dtypes or delimiter:
             raise InputError(
-                f"--query runs in one database and takes no --dtype, found {len(sources)} sources",
+                f"--query runs in one database and takes neither --dtype nor --delimiter, found {len(sources)} sources",
                 next_step="give one URL such as postgresql://host/name, and convert types in the query",
             )
         return shoal.data.SqlSource(sources[0], query)
@@ -114,11 +124,13 @@ def _source(sources: tuple[str, ...], dtypes: dict[str, str], query: str | None)
         # By their dimensions and not by their places: a shell's * sorts the files by name.
         labels = [path for path, match in zip(sources, matches, strict=True) if match and match["dimensions"] == "1"]
         return shoal.data.IdxSource(images=[path for path in sources if path not in labels], labels=labels)
-    if dtypes:
+    if dtypes or delimiter:
         text = [path.removesuffix(".gz").removesuffix(".zst") for path in sources]
-        if all(path.endswith((".jsonl", ".ndjson")) for path in text):
+        if all(path.endswith((".jsonl", ".ndjson")) for path in text) and not delimiter:
             return shoal.data.JsonlSource(list(sources), dtypes=dtypes)
-        return shoal.data.CsvSource(list(sources), dtypes=dtypes)
+        return shoal.data.CsvSource(
+            list(sources), dtypes=dtypes, delimiter=_DELIMITERS.get(delimiter) or str(delimiter)
+        )
     return list(sources) if len(sources) > 1 else sources[0]
 
 

@@ -1,5 +1,6 @@
 """The root command: nouns that load when they are called, and errors as people read them."""
 
+import errno
 import importlib
 import os
 import sys
@@ -36,7 +37,15 @@ EXTRAS = {
     "aiohttp": "demo",
     "matplotlib": "demo",
     "scipy": "demo",
+    "obstore": "remote",
+    "ray": "ray",
+    "PIL": "images",
+    "psycopg": "postgres",
+    "datasets": "huggingface",
 }
+
+
+_REFUSALS = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG}
 
 
 class LazyGroup(click.Group):
@@ -104,6 +113,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         # The reader went away, as `| head` does: point stdout elsewhere so that the exit does not complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        # The system's own refusals name a file; one that does not is a defect of ours and keeps its traceback.
+        if error.filename is None or error.errno not in _REFUSALS:
+            raise
+        _print_error(f"cannot use {error.filename}: {error.strerror}", "check the path and who may read and write it")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -295,6 +295,9 @@ class Dataset(Divisible):
         `loader(batch_size=256, shuffle=True)`, with any `num_workers`. `batch_size` is global, as in `loader`: rows
         over all processes, of which each takes its part by its rank in torch's process group.
 
+        `state_dict()` is exact with `num_workers=0`, which is as fast: gathering needs no workers. While
+        workers read ahead it is an UnsupportedError, as this process cannot know what was consumed of theirs.
+
         Args:
             batch_size: rows of a global batch.
             options: what `loader` takes; not rank, world_size and prefetch, which are found out here.
@@ -341,7 +344,7 @@ class Dataset(Divisible):
         return f"Dataset({self.address!r})"
 
     def _selected(self, columns: Sequence[str] | None) -> Schema:
-        return self.schema.select(None if columns is None else tuple(columns))
+        return self.schema.select(columns)
 
     def _known_gatherer(self, schema: Schema) -> RowGatherer:
         # Kept, so that taking rows one by one does not look up where their columns lie each time.

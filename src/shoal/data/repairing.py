@@ -21,6 +21,7 @@ def repair(path: str | os.PathLike[str], from_: str | os.PathLike[str] | None = 
 
     Raises:
         NotFoundError: something is damaged, and there is no mirror.
+        ConflictError: a manifest is damaged, and the copy is one of another dataset.
         CorruptError: the copy is damaged too.
     """
     restored: tuple[str, ...] = ()

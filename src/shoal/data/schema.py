@@ -1,13 +1,14 @@
 """Columns and their types: the closed set that a dataset stores, and how Arrow's wider world maps onto it."""
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from shoal.base import SchemaError
+from shoal.base import InputError, SchemaError
 
 HASH_COLUMN = "_hash"
 # Said where rows are refused that a dataset could take in with other columns.
@@ -125,8 +126,9 @@ class Schema:
             f"there is no column {name!r}; the columns are {', '.join(self.names)}", next_step="use one of these names"
         )
 
-    def select(self, names: tuple[str, ...] | list[str] | None) -> "Schema":
+    def select(self, names: Sequence[str] | None) -> "Schema":
         """Return the schema of just these columns, in the given order; None keeps all."""
+        check_names("columns", names)
         return self if names is None else Schema(tuple(self[name] for name in names))
 
     def arrow(self) -> pa.Schema:
@@ -152,6 +154,19 @@ class Schema:
                 next_step=f"rename or convert the source's columns to the expected names and types{hint}",
             )
         return Schema(tuple(replace(c, nullable=c.nullable or theirs[c.name].nullable) for c in self.columns))
+
+
+def check_names(argument: str, names: object) -> None:
+    """Return when an argument is a list of names, or None.
+
+    Raises:
+        InputError: it is one name, which Python would take for a list of its characters, or something else.
+    """
+    if isinstance(names, str | bytes) or not (names is None or isinstance(names, Iterable)):
+        raise InputError(
+            f"{argument}={names!r} must be a list of names",
+            next_step=f"use {argument}=[{names!r}]" if isinstance(names, str) else "give names as text, in a list",
+        )
 
 
 def parse_column(name: str, text: str) -> Column:

@@ -1,16 +1,21 @@
 import io
 import itertools
+import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from shoal.base import ConfigError
+from shoal.base import ConfigError, InputError
 from shoal.data import Dataset, ingest
+from shoal.data.loading.assembly import TorchLoading
 from shoal.data.loading.order import EpochOrder
 from shoal.data.prepare.cast import Cast
 from shoal.data.prepare.preparation import Preparation
+from shoal.data.sampling.stratified import Stratified
 
 
 def rows_of(loader: object) -> list[int]:
@@ -116,8 +121,63 @@ def test_finished_batches_are_kept_on_disk_for_an_epoch_that_is_run_again(
         ({"shuffle": True, "order": EpochOrder(500, seed=0, shuffle=True)}, "shuffle=True and order"),
         ({"prepare": True}, "has no preparation"),
         ({"prefetch": "always"}, "prefetch='always'"),
+        ({"decode": ["image"]}, "decode=\\['image'\\]"),
+        ({"transform": "x"}, "transform='x'"),
+        ({"order": "stratified"}, "order='stratified'"),
+        ({"order": Stratified}, "must be an order"),
+        ({"prepare": Preparation(columns={})}, "must be a fitted preparation"),
+        ({"window": 1.5}, "window=1.5"),
     ],
 )
 def test_settings_that_contradict_are_refused(dataset: Dataset, options: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         dataset.loader(**{"batch_size": 8, "format": "numpy", **options})  # type: ignore[arg-type]  # what a user may write
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_one_name_is_no_list_of_columns(dataset: Dataset, prepared: bool) -> None:
+    if prepared:
+        dataset = dataset.prepare(Preparation(columns={"label": [Cast("float32")]}))
+
+    with pytest.raises(InputError, match="columns='label' must be a list of names"):
+        dataset.loader(batch_size=8, columns="label")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"colums": ["label"]}, "no option 'colums'.*did you mean columns"),
+        ({"rank": 0, "world_size": 2}, "found out by as_torch"),
+        ({"shuffle": "yes"}, "shuffle='yes'"),
+        ({"decode": ["image"]}, "decode="),
+    ],
+)
+def test_what_is_wrong_for_torch_is_said_before_anything_is_read(
+    dataset: Dataset, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        TorchLoading(dataset, options.pop("batch_size", 8), options)
+
+
+def test_a_declared_order_and_no_padding_are_fine_for_torch(dataset: Dataset) -> None:
+    options = {"order": Stratified("label"), "pad": None, "shuffle": False}
+
+    assert pickle.loads(pickle.dumps(TorchLoading(dataset, 8, options))).options == options
+
+
+def test_a_sample_that_cannot_be_decoded_is_named_by_its_row_in_the_dataset(tmp_path: Path) -> None:
+    dataset = ingest({"blob": np.array([b"ok"] * 9 + [b"bad"], object)}, tmp_path / "blobs")
+
+    def decode(content: bytes) -> np.ndarray:
+        assert content == b"ok", "damaged"
+        return np.frombuffer(content, np.uint8)
+
+    loader = dataset.loader(batch_size=10, shuffle=True, format="numpy", decode={"blob": decode})
+
+    with pytest.raises(InputError) as failed:
+        next(iter(loader))
+
+    number = int(re.search(r"dataset\.row\((\d+)\)", str(failed.value.next_step))[1])  # type: ignore[index]  # it is there
+    assert dataset.row(number)["blob"] == b"bad"
+    assert f"row {number} of the dataset" in str(failed.value)

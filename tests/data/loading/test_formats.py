@@ -116,6 +116,19 @@ def test_unusual_arrays_of_a_transform_become_tensors_or_are_named() -> None:
         formatter({"fields": np.zeros(2, [("a", int)])})
 
 
+def test_arrays_that_may_not_be_written_to_are_copied() -> None:
+    torch = pytest.importorskip("torch")
+    fixed = [np.frombuffer(content, np.uint8) for content in (b"ab", b"c")]
+
+    batch = make_formatter("torch", SCHEMA, {}, None, None)(
+        {"one": fixed[0], "ragged": fixed, "text": np.array(["a", "bb"], object)}
+    )
+    batch["one"][0] = batch["ragged"][0][0] = 0
+
+    assert fixed[0].tolist() == [97, 98]
+    assert torch.equal(batch["text"], torch.tensor([97, 98, 98], dtype=torch.uint8))
+
+
 def foreign(num_bytes: int) -> np.ndarray:
     """Memory that belongs to something else than an array, as pinned memory belongs to a tensor."""
     return np.frombuffer(bytearray(num_bytes), np.uint8)

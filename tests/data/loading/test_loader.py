@@ -114,6 +114,32 @@ def test_a_loop_left_early_does_not_go_on_in_the_next() -> None:
     assert epoch_of(found) == [loader(20).micro_batch(1, batch, 0, 1)["row"].tolist() for batch in range(3)]
 
 
+def test_a_loop_ends_when_another_over_the_same_loader_begins() -> None:
+    found = loader(20)
+    earlier = iter(found)
+    next(earlier)
+
+    later = iter(found)
+    first = next(later)["row"].tolist()
+
+    with pytest.raises(InputError, match="another loop over this loader has begun"):
+        next(earlier)
+    rest = [batch["row"].tolist() for batch in later]
+    assert [first, *rest] == [loader(20).micro_batch(1, batch, 0, 1)["row"].tolist() for batch in range(3)]
+
+
+def test_two_loops_at_once_are_refused() -> None:
+    found = loader(20)
+
+    with pytest.raises(InputError, match="another loop"):
+        list(zip(found, found, strict=True))
+
+
+def test_a_state_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="cannot resume from None"):
+        loader(20).load_state_dict(None)  # type: ignore[arg-type]  # what a checkpoint without one gives
+
+
 def test_without_shuffle_rows_come_in_storage_order() -> None:
     assert list(itertools.chain(*epoch_of(loader(20, shuffle=False)))) == list(range(20))
 
@@ -182,6 +208,14 @@ def test_a_state_of_other_data_is_refused() -> None:
         ({"rank": 0}, "belong together"),
         ({"rank": 2, "world_size": 2}, "rank=2"),
         ({"format": "jax"}, "'jax'"),
+        ({"seed": None}, "seed=None"),
+        ({"batch_size": None}, "batch_size=None"),
+        ({"shuffle": "yes"}, "shuffle='yes' must be True or False"),
+        ({"drop_last": 1}, "drop_last=1"),
+        ({"pin_memory": "no"}, "pin_memory='no'"),
+        ({"pad": ["text"]}, "pad=\\['text'\\]"),
+        ({"pad": {"text": "zero"}}, "pad={'text': 'zero'}"),
+        ({"prefetch": 4}, "prefetch=4"),
     ],
 )
 def test_refuses_impossible_settings(options: dict[str, object], message: str) -> None:

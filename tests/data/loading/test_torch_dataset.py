@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from shoal.base import ConfigError
+from shoal.base import ConfigError, UnsupportedError
 from shoal.data import Dataset, ingest
 
 torch = pytest.importorskip("torch")
@@ -116,6 +116,39 @@ def test_a_loaded_state_goes_on_in_the_workers_whatever_trainers_set(dataset: Da
     assert labels(plain(batches, batch_size=None, num_workers=num_workers)) == native(dataset, 2)[len(batches) :]
 
 
+@pytest.mark.parametrize("options", [{"num_workers": 1}, {"num_workers": 2}])
+def test_where_workers_stand_is_told_between_epochs_alone(dataset: Dataset, options: dict[str, object]) -> None:
+    batches = dataset.as_torch(batch_size=64, shuffle=True, columns=COLUMNS)
+    state = batches.state_dict()
+    loader = plain(batches, batch_size=None, **options)
+
+    found = []
+    for batch in loader:
+        found.append(batch["label"].tolist())
+        # Also behind the last batch: whether it is the last is known only when there is no other.
+        with pytest.raises(UnsupportedError, match="cannot tell where DataLoader workers stand"):
+            batches.state_dict()
+    ended = batches.state_dict()
+    again = dataset.as_torch(batch_size=64, shuffle=True, columns=COLUMNS)
+    again.load_state_dict({**state, "row": 3 * 64})
+
+    assert (ended["epoch"], ended["row"]) == (1, 0)
+    assert found[3:] == labels(again)
+
+
+def test_an_epoch_that_workers_were_left_in_has_no_state_until_one_is_chosen(dataset: Dataset) -> None:
+    batches = dataset.as_torch(batch_size=4, shuffle=True, columns=COLUMNS)
+    steps = iter(plain(batches, batch_size=None, num_workers=1))
+    next(steps)
+    del steps
+
+    with pytest.raises(UnsupportedError, match="workers"):
+        batches.state_dict()
+    batches.set_epoch(1)
+
+    assert (batches.state_dict()["epoch"], batches.state_dict()["row"]) == (1, 0)
+
+
 def test_a_process_group_that_comes_up_later_is_found(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = dataset.as_torch(batch_size=64, shuffle=True, columns=COLUMNS)
     len(batches)
@@ -153,7 +186,7 @@ def test_workers_forked_after_use_have_threads_of_their_own(tmp_path: Path) -> N
 @pytest.mark.parametrize("option", [{"rank": 0}, {"prefetch": True}, {"format": "numpy"}])
 def test_what_it_finds_out_itself_is_refused(dataset: Dataset, option: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="found out by as_torch"):
-        len(dataset.as_torch(batch_size=4, **option))
+        dataset.as_torch(batch_size=4, **option)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

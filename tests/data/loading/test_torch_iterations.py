@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import pickle
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from shoal.base import UnsupportedError
 pytest.importorskip("torch")
 pytestmark = pytest.mark.slow  # importing torch takes seconds
 
-from shoal.data.loading.torch_iterations import Iterations, Start  # noqa: E402  # torch may be missing
+from shoal.data.loading.torch_iterations import _PROCESS, Iterations, Start  # noqa: E402  # torch may be missing
 
 
 @dataclass
@@ -57,6 +58,22 @@ def test_a_start_inside_an_epoch_is_that_of_the_next_iteration_alone() -> None:
     assert not iterations.is_last_mine
     assert iterations.begin() == Start(4, 0, 8)
     assert iterations.is_last_mine
+
+
+def test_an_iteration_is_over_when_its_workers_came_to_its_end_and_are_gone() -> None:
+    iterations, worker = Iterations(), Worker(0, 1, 5)
+    child = multiprocessing.get_context("spawn").Process(target=int)
+    iterations.begin(worker)
+    begun = iterations.is_last_over
+    iterations.end(worker)
+
+    # This process reads, and is no worker of its own.
+    assert (begun, iterations.is_last_over) == (False, True)
+    child.start()
+    iterations._numbers()[_PROCESS] = child.pid
+    alive = iterations.is_last_over
+    child.join()
+    assert (alive, iterations.is_last_over) == (False, True)
 
 
 def test_another_process_counts_on_its_own() -> None:

@@ -72,3 +72,9 @@ def test_the_declaration_is_kept_as_json(rentals_preparation):
         "indicator": True,
     }
     assert found["columns"][-1]["concatenate"][:2] == ["age", "age_missing"]
+
+
+@pytest.mark.parametrize("argument", ["keep", "drop"])
+def test_one_name_is_no_list_of_names(argument):
+    with pytest.raises(InputError, match=f"{argument}='vip' must be a list of names"):
+        Preparation({}, **{argument: "vip"})

@@ -80,3 +80,12 @@ def test_a_dataset_at_a_url_is_mirrored_whole_into_a_folder(dataset, make_rows, 
         530,
         500,
     ]
+
+
+def test_names_are_those_of_one_folder(place, tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    place.put("versions/000001.json", tmp_path / "a")
+    place.put("shards/a", tmp_path / "a")
+
+    assert place.names("versions") == ["versions/000001.json"]
+    assert place.names("profiles") == []

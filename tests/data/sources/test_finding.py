@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from shoal.base import SourceError
+from shoal.data import Dataset
 from shoal.data.sources.finding import find_inputs
 
 Write = Callable[[str, bytes], Path]
@@ -72,3 +73,10 @@ def test_patterns_and_folders_in_a_store_are_listed(monkeypatch: pytest.MonkeyPa
 def test_a_url_of_an_unknown_kind_is_refused_with_the_known_ones() -> None:
     with pytest.raises(SourceError, match=r"ftp://host/a\.csv: URLs begin with one of .*s3"):
         find_inputs("ftp://host/a.csv")
+
+
+def test_a_folder_that_is_a_dataset_is_told_as_one(dataset: Dataset) -> None:
+    with pytest.raises(SourceError, match="it is a dataset itself") as caught:
+        find_inputs(dataset.path)
+
+    assert f"shoal.data.open({str(dataset.path)!r})" in caught.value.next_step

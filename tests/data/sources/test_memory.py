@@ -111,3 +111,32 @@ def test_tensors_lists_and_booleans_are_arrays(rows_of: Rows) -> None:
 def test_what_makes_no_column_is_named(arrays: dict[str, object], found: str) -> None:
     with pytest.raises(SourceError, match=found):
         list(ArraysSource(arrays).record_batches())
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        (pd.Index(["a", "b"], name="id"), [{"x": 1, "id": "a"}, {"x": 2, "id": "b"}]),
+        (pd.RangeIndex(5, 7, name="id"), [{"x": 1, "id": 5}, {"x": 2, "id": 6}]),
+        (pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["k", "l"]), [{"k": "a", "l": 1}, {"k": "b", "l": 2}]),
+    ],
+)
+def test_an_index_with_a_name_is_a_column(rows_of: Rows, index: pd.Index, expected: list[dict[str, object]]) -> None:
+    rows = rows_of(StreamSource(pd.DataFrame({"x": [1, 2]}, index=index), "a frame"))
+
+    assert [{**row, **more} for row, more in zip(rows, expected, strict=True)] == rows
+
+
+@pytest.mark.parametrize("index", [pd.Index(["a", "b"]), pd.Index([0.5, 1.5]), pd.date_range("2024-01-01", periods=2)])
+def test_an_index_that_is_data_but_has_no_name_is_refused(index: pd.Index) -> None:
+    with pytest.raises(SourceError, match="has no name") as caught:
+        list(StreamSource(pd.DataFrame({"x": [1, 2]}, index=index), "a frame").record_batches())
+
+    assert "reset_index()" in caught.value.next_step
+
+
+def test_an_index_that_bears_the_name_of_a_column_is_refused() -> None:
+    frame = pd.DataFrame({"x": [1, 2]}, index=pd.Index([5, 6], name="x"))
+
+    with pytest.raises(SourceError, match="both named 'x'"):
+        list(StreamSource(frame, "a frame").record_batches())

@@ -92,3 +92,14 @@ def test_columns_stand_in_the_same_order_in_every_process() -> None:
     ]
 
     assert told == ["['x', 'p', 'q', 'r', 's', 't']\n"] * 3
+
+
+def test_numbers_and_text_in_one_column_are_text_where_that_is_declared(rows_of: Rows) -> None:
+    rows = [{"a": 1}, {"a": "z"}, {"a": None}, {"a": 0.5}]
+
+    with pytest.raises(SourceError) as caught:
+        rows_of(RowsSource(rows))
+
+    assert "shoal.data.RowsSource(rows, dtypes={'a': \"string\"})" in caught.value.next_step
+    declared = RowsSource(rows, dtypes={"a": "string"})
+    assert rows_of(declared) == [{"a": "1"}, {"a": "z"}, {"a": None}, {"a": "0.5"}]

@@ -122,3 +122,11 @@ def test_rows_stream_from_a_cursor_on_the_server(postgres_url: str) -> None:
     batches.close()
 
     assert first.num_rows == 8_192
+
+
+def test_a_file_of_sqlite_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"there is no file .*typo\.db"):
+        list(SqlSource(f"sqlite:///{tmp_path / 'typo.db'}", "SELECT 1").record_batches())
+
+    assert not list(tmp_path.iterdir())
+    assert sum(batch.num_rows for batch in SqlSource("sqlite://", "SELECT 1").record_batches()) == 1

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shoal.base import CorruptError, InputError, NotFoundError, ShardMissingError, StorageFullError
+from shoal.base import ConflictError, CorruptError, InputError, NotFoundError, ShardMissingError, StorageFullError
 from shoal.data import Dataset, Preparation, ingest, prepare
 from shoal.data import open as open_dataset
 from shoal.data.versions.manifest import manifest_path
@@ -208,3 +208,41 @@ def test_a_full_disk_leaves_a_copy_that_goes_on_where_it_ended(
 def test_a_mirror_at_a_url_of_an_unknown_kind_is_refused(dataset: Dataset) -> None:
     with pytest.raises(InputError, match="ftp://"):
         dataset.mirror("ftp://host/clicks")
+
+
+def test_another_dataset_is_never_taken_over(dataset: Dataset, make_rows: Callable[..., Rows], tmp_path: Path) -> None:
+    other = ingest(make_rows(20, seed=7), tmp_path / "other")
+    before = {path: path.read_bytes() for path in other.path.rglob("*") if path.is_file()}
+
+    for version in (dataset, dataset.append(make_rows(10, seed=2))):
+        with pytest.raises(ConflictError, match="another dataset") as caught:
+            version.mirror(other.path)
+
+    assert str(dataset.path) in caught.value.message
+    assert str(other.path) in caught.value.message
+    assert "empty folder" in caught.value.next_step
+    assert {path: path.read_bytes() for path in other.path.rglob("*") if path.is_file()} == before
+    assert recorded_mirror(dataset.path) is None
+
+
+def test_a_copy_that_went_its_own_way_is_another_dataset(
+    mirrored: Dataset, make_rows: Callable[..., Rows], tmp_path: Path
+) -> None:
+    open_dataset(tmp_path / "copy").append(make_rows(10, seed=3))
+    mirrored.mirror()
+
+    with pytest.raises(ConflictError, match="version 3 is another one there"):
+        mirrored.append(make_rows(10, seed=2)).mirror()
+
+
+def test_a_manifest_of_another_dataset_is_not_taken(
+    mirrored: Dataset, make_rows: Callable[..., Rows], tmp_path: Path
+) -> None:
+    other = ingest(make_rows(20, seed=7), tmp_path / "other").append(make_rows(10, seed=8))
+    manifest_path(mirrored.path, 2).write_bytes(b"{}")
+
+    with pytest.raises(ConflictError, match="version 2 there is one of another dataset"):
+        restore_versions(mirrored.path, other.path)
+
+    assert manifest_path(mirrored.path, 2).read_bytes() == b"{}"
+    assert restore_versions(mirrored.path) == ("versions/000002.json",)

@@ -1,7 +1,9 @@
 """How a dataset becomes a loader: which columns are read, in which order, and what happens to each batch."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any, Literal, Protocol
 
 from shoal.base import ConfigError, find_home
@@ -9,16 +11,19 @@ from shoal.data.loading.batch_cache import BatchCache
 from shoal.data.loading.decoders import Decoder, DecoderName, Decoders
 from shoal.data.loading.formats import default_format, make_formatter
 from shoal.data.loading.gather import RowGatherer
-from shoal.data.loading.loader import Loader, LoaderConfig
+from shoal.data.loading.loader import Loader, LoaderConfig, whole_number
 from shoal.data.loading.order import Order, WindowOrder
 from shoal.data.loading.pipeline import BatchPreparation, Pipeline, Transform
 from shoal.data.prepare.fitted import FittedPreparation
 from shoal.data.remote.disk_cache import DiskCache
 from shoal.data.remote.shadow import cache_limit_bytes
-from shoal.data.schema import Schema
+from shoal.data.sampling.binding import OrderSpec
+from shoal.data.schema import Schema, check_names
 
 CacheMode = Literal["auto", "memory", "disk", "none"]
 CACHES = ("auto", "memory", "disk", "none")
+# What `as_torch` says of its loader itself.
+_FOUND_OUT = {"rank", "world_size", "prefetch", "format"}
 
 
 class Loadable(Protocol):
@@ -61,10 +66,33 @@ class Steps:
     transform: Transform | None = None
 
     def __post_init__(self) -> None:
+        check_names("columns", self.columns)
         if self.cache not in CACHES:
             raise ConfigError(f"cache={self.cache!r} must be one of {', '.join(CACHES)}", next_step="choose one")
         if self.window is not None and self.order is not None:
             raise ConfigError("window and order both say in which order rows come", next_step="leave one of them out")
+        if self.window is not None:
+            object.__setattr__(self, "window", whole_number("window", self.window))
+        if self.order is not None and (isinstance(self.order, type) or not hasattr(self.order, "rows")):
+            raise ConfigError(
+                f"order={self.order!r} must be an order of rows",
+                next_step='use one of shoal.data, such as order=Stratified("label"), or your own',
+            )
+        if self.prepare is not None and not isinstance(self.prepare, bool) and not hasattr(self.prepare, "apply"):
+            raise ConfigError(
+                f"prepare={self.prepare!r} must be a fitted preparation, True or False",
+                next_step="fit it first: prepare=preparation.fit(dataset)",
+            )
+        if self.decode is not None and not isinstance(self.decode, Mapping):
+            raise ConfigError(
+                f"decode={self.decode!r} must say how each column is decoded",
+                next_step='write it so: decode={"image": "png"}',
+            )
+        if self.transform is not None and not callable(self.transform):
+            raise ConfigError(
+                f"transform={self.transform!r} must be a function from a batch to a batch",
+                next_step="give the function itself, not its name or its result",
+            )
 
 
 class HasLoader(Protocol):
@@ -84,14 +112,33 @@ class TorchLoading:
     batch_size: int
     options: Mapping[str, Any]
 
-    def __call__(self, rank: int, world_size: int) -> Loader:
-        """Return the loader that gives this rank its part; a DataLoader brings threads and processes of its own."""
-        own = {"rank": rank, "world_size": world_size, "prefetch": False, "format": "torch"}
-        if taken := sorted(own.keys() & self.options.keys()):
+    def __post_init__(self) -> None:
+        # The loader itself is made only where it reads; what is plainly wrong is said to who wrote it.
+        if taken := sorted(_FOUND_OUT & self.options.keys()):
             raise ConfigError(
                 f"{taken[0]}={self.options[taken[0]]!r} is found out by as_torch itself", next_step="leave it out"
             )
+        known = signature(self.dataset.loader).parameters.keys() - _FOUND_OUT
+        if unknown := sorted(self.options.keys() - known):
+            near = get_close_matches(unknown[0], known, 1)
+            raise ConfigError(
+                f"as_torch has no option {unknown[0]!r}; it takes {', '.join(sorted(known))}",
+                next_step=f"did you mean {near[0]}?" if near else "leave it out",
+            )
+        given = {name: value for name, value in self.options.items() if name != "pad" or value is not None}
+        LoaderConfig(batch_size=self.batch_size, **_those_of(LoaderConfig, given))
+        # An order that is only declared, as Stratified("label") is, becomes one when the loader is made.
+        Steps(**_those_of(Steps, given if not isinstance(given.get("order"), OrderSpec) else {**given, "order": None}))
+
+    def __call__(self, rank: int, world_size: int) -> Loader:
+        """Return the loader that gives this rank its part; a DataLoader brings threads and processes of its own."""
+        own = {"rank": rank, "world_size": world_size, "prefetch": False, "format": "torch"}
         return self.dataset.loader(batch_size=self.batch_size, **self.options, **own)
+
+
+def _those_of(kind: type[LoaderConfig] | type[Steps], options: Mapping[str, Any]) -> dict[str, Any]:
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in options.items() if name in names}
 
 
 def make_loader(dataset: Loadable, config: LoaderConfig, steps: Steps) -> Loader:
@@ -105,7 +152,7 @@ def make_loader(dataset: Loadable, config: LoaderConfig, steps: Steps) -> Loader
         raise ConfigError("shuffle=True and order both say in which order rows come", next_step="leave shuffle out")
     preparation = _preparation(dataset, steps)
     if preparation is None:
-        stored = given = dataset.schema.select(None if steps.columns is None else tuple(steps.columns))
+        stored = given = dataset.schema.select(steps.columns)
     else:
         stored, given = dataset.schema.select(preparation.input_schema.names), preparation.output_schema
     decoders = Decoders(steps.decode, given) if steps.decode else None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from shoal.base import ConfigError, InputError, UnsupportedError
 from shoal.data.loading.packed import Packed
+from shoal.data.native import Rows
 from shoal.data.schema import Schema
 
 Decoder = Callable[[bytes], NDArray[Any]]
@@ -111,11 +112,12 @@ class Decoders:
         self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
-    def apply(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Return the batch with its named columns decoded, in place of the blobs.
+    def apply(self, batch: dict[str, Any], rows: Rows | None = None) -> dict[str, Any]:
+        """Return the batch with its named columns decoded, in place of the blobs; `rows` are their numbers, for errors.
 
         Raises:
-            InputError: a sample is missing or cannot be decoded; the message gives column and place in the batch.
+            InputError: a sample is missing or cannot be decoded; the message gives column and place in the batch, and
+                the row's number.
         """
         if self._process != os.getpid():
             # A fork has the pool of its parent and none of its threads, and perhaps a lock that nobody will open.
@@ -124,7 +126,7 @@ class Decoders:
             packed = batch[name]
             assert isinstance(packed, Packed)
             began = self._clock()
-            samples = self._decoded(name, packed, decoder)
+            samples = self._decoded(name, packed, decoder, rows)
             if len(packed):
                 with self._lock:
                     self.pool_size.add((self._clock() - began) / len(packed))
@@ -142,9 +144,9 @@ class Decoders:
         shape, dtype = self._kinds.get(name, ((), np.dtype(np.uint8)))
         return np.empty((0, *shape), dtype)
 
-    def _decoded(self, name: str, packed: Packed, decoder: Decoder) -> list[NDArray[Any]]:
+    def _decoded(self, name: str, packed: Packed, decoder: Decoder, rows: Rows | None) -> list[NDArray[Any]]:
         def decode_some(begin: int, end: int) -> list[NDArray[Any]]:
-            return [_decode_one(name, packed, index, decoder) for index in range(begin, end)]
+            return [_decode_one(name, packed, index, decoder, rows) for index in range(begin, end)]
 
         size, count = self.pool_size.size, len(packed)
         if size == 1:
@@ -165,12 +167,15 @@ class Decoders:
             return self._executor
 
 
-def _decode_one(name: str, packed: Packed, index: int, decoder: Decoder) -> NDArray[Any]:
+def _decode_one(name: str, packed: Packed, index: int, decoder: Decoder, rows: Rows | None) -> NDArray[Any]:
     content = packed.values[packed.offsets[index] : packed.offsets[index + 1]].tobytes()
     try:
         return decoder(content)
     except Exception as error:  # the boundary to decoders, which raise whatever they like
+        number = None if rows is None else int(rows[index])
+        whose = f"row {index} of a batch" if number is None else f"row {number} of the dataset ({index} of its batch)"
+        look = "" if number is None else f"look at it with dataset.row({number}); "
         raise InputError(
-            f"cannot decode row {index} of a batch, column {name!r}: {len(content)} bytes, {error}",
-            next_step=f"remove or mend the row, or give a decoder for {name!r} that returns a stand-in",
+            f"cannot decode {whose}, column {name!r}: {len(content)} bytes, {error}",
+            next_step=f"{look}remove or mend the row, or give a decoder for {name!r} that returns a stand-in",
         ) from error

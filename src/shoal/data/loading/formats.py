@@ -159,10 +159,14 @@ class TorchFormat:
             values = pack(values, self._columns.get(name) or _column_of(name, values))
         if isinstance(values, Packed):
             spread_out = spread(name, values, self._pad)
-            return {key: self._from_numpy(array) for key, array in spread_out.items()}
+            return {key: self._tensor(array) for key, array in spread_out.items()}
         if isinstance(values, list) and values and all(isinstance(each, np.ndarray) for each in values):
-            return {name: [self._from_numpy(np.ascontiguousarray(each)) for each in values]}
+            return {name: [self._tensor(np.ascontiguousarray(each)) for each in values]}
         return {name: values}
+
+    def _tensor(self, values: NDArray[Any]) -> Any:  # noqa: ANN401  # torch is known to the constructor alone
+        # A tensor may be written to: what must not be, such as bytes seen as numbers, is copied.
+        return self._from_numpy(values if values.flags.writeable else values.copy())
 
     def _unusual(self, name: str, values: NDArray[Any]) -> dict[str, Any]:
         if values.dtype.kind in "US":
@@ -170,7 +174,7 @@ class TorchFormat:
         # Backwards, or of another machine's byte order: torch knows neither.
         plain = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
         try:
-            return {name: self._from_numpy(plain)}
+            return {name: self._tensor(plain)}
         except TypeError as error:
             raise InputError(
                 f"cannot make a tensor of {name!r}, an array of {values.dtype}: {error}",

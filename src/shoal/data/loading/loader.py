@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from shoal.base import ConfigError, InputError
 from shoal.data.loading.formats import FORMATS, Format
 from shoal.data.loading.order import EpochOrder, Order
@@ -41,8 +43,13 @@ class LoaderConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "seed", "rank", "world_size"):
             # A state is plain JSON, and so are its numbers, whatever they were given as.
-            if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, _whole_number(name, value))
+            if (value := getattr(self, name)) is not None or name in ("batch_size", "seed"):
+                object.__setattr__(self, name, whole_number(name, value))
+        for name in ("shuffle", "drop_last"):
+            object.__setattr__(self, name, flag(name, getattr(self, name)))
+        if self.pin_memory is not None:
+            object.__setattr__(self, "pin_memory", flag("pin_memory", self.pin_memory))
+        _check_pad(self.pad)
         _check_batch_size(self.batch_size)
         if (self.rank is None) != (self.world_size is None):
             raise ConfigError(
@@ -90,6 +97,7 @@ class Loader:
         self._epoch = 0
         self._row = 0
         self._continues = True
+        self._num_loops = 0
         self._reach: Callable[[int, int], None] | None = None
 
     @property
@@ -108,7 +116,7 @@ class Loader:
 
     @property
     def epoch(self) -> int:
-        """The epoch of the batch that comes next."""
+        """The epoch in which the loop under way stands; a new loop begins the next epoch unless a state was loaded."""
         return self._next()[0]
 
     @property
@@ -121,7 +129,7 @@ class Loader:
 
     @batch_size.setter
     def batch_size(self, batch_size: int) -> None:
-        batch_size = _whole_number("batch_size", batch_size)
+        batch_size = whole_number("batch_size", batch_size)
         _check_batch_size(batch_size)
         self._check_fits(batch_size)
         self._batch_size = batch_size
@@ -141,22 +149,32 @@ class Loader:
         if not self._continues and self._row:
             self._epoch, self._row = self._epoch + 1, 0
         self._continues = False
-        return self._delivered(self._epoch)
+        self._num_loops += 1
+        return self._delivered(self._epoch, self._num_loops)
 
-    def _delivered(self, epoch: int) -> Iterator[Batch]:
+    def _delivered(self, epoch: int, loop: int) -> Iterator[Batch]:
         reader = Reader[_Place](self._make, self._following, self._choice)
         try:
             # Asked anew for each batch: the batch size may have been changed meanwhile.
-            while (place := self._place(epoch, self._row)) is not None:
+            while (place := self._place_in(loop, epoch)) is not None:
                 batch = reader.get(place)
                 # Before the batch is handed out: a state that is saved while it is worked on counts it as delivered.
                 self._epoch, self._row = (epoch + 1, 0) if place[2] == self._num_rows else (epoch, place[2])
                 yield self._pipeline.hand_over(batch)
-                if self._epoch != epoch:
+                if self._epoch != epoch and loop == self._num_loops:
                     return
         finally:
             reader.close()
         self._epoch, self._row = epoch + 1, 0
+
+    def _place_in(self, loop: int, epoch: int) -> _Place | None:
+        # There is one position: two loops would each get what the other leaves.
+        if loop != self._num_loops:
+            raise InputError(
+                "this loop is over: another loop over this loader has begun",
+                next_step="make a second loader to read in two loops at once",
+            )
+        return self._place(epoch, self._row)
 
     def share(self, index: int, num_shares: int) -> Iterator[Batch]:
         """Return every `num_shares`-th batch of this epoch, from the one that is `index` after the next on.
@@ -214,8 +232,9 @@ class Loader:
         return made
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the next batch lies, as plain JSON values: O(1) whatever the dataset's size.
+        """Return where the loop under way stands, as plain JSON values: O(1) whatever the dataset's size.
 
+        Another loop over this loader begins the next epoch; one over a loader that this state was loaded into goes on.
         The state is the same on every rank, and may be loaded with another number of ranks.
         """
         epoch, row = self._next()
@@ -229,6 +248,10 @@ class Loader:
         Raises:
             InputError: the state belongs to other data or another order; the message names the field.
         """
+        if not isinstance(state, Mapping):
+            raise InputError(
+                f"cannot resume from {state!r}: expected a state", next_step="use what state_dict() returned"
+            )
         for name, expected in self._identity().items():
             if state.get(name) != expected:
                 raise InputError(
@@ -248,7 +271,7 @@ class Loader:
 
     def seek(self, epoch: int, row: int = 0) -> None:
         """Go on with the batch that begins at a position of an epoch."""
-        place = {"epoch": _whole_number("epoch", epoch), "row": _whole_number("row", row)}
+        place = {"epoch": whole_number("epoch", epoch), "row": whole_number("row", row)}
         self.load_state_dict({**self.state_dict(), **place})
 
     def _check_fits(self, batch_size: int) -> None:
@@ -279,12 +302,38 @@ def process_place(rank: int | None, world_size: int | None) -> tuple[int, int]:
     return 0, 1
 
 
-def _whole_number(name: str, value: object) -> int:
+def whole_number(name: str, value: object) -> int:
+    """Return the setting as a plain number.
+
+    Raises:
+        ConfigError: it is none, or has a fraction.
+    """
     # True is a number to Python, and never what was meant.
     if not isinstance(value, bool):
         with suppress(TypeError):
             return operator.index(value)  # type: ignore[arg-type]  # what is none is refused below
     raise ConfigError(f"{name}={value!r} must be a whole number", next_step=f"round it: {name}=int(...)")
+
+
+def flag(name: str, value: object) -> bool:
+    """Return the setting as a plain bool.
+
+    Raises:
+        ConfigError: it is something else, such as "no", which Python takes for true.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ConfigError(f"{name}={value!r} must be True or False", next_step="choose one")
+    return bool(value)
+
+
+def _check_pad(pad: object) -> None:
+    if not isinstance(pad, Mapping):
+        raise ConfigError(
+            f"pad={pad!r} must say what each column is padded with", next_step='write it so: pad={"text": 0}'
+        )
+    for name, value in pad.items():
+        if not isinstance(value, int | float | np.number):
+            raise ConfigError(f"pad={{{name!r}: {value!r}}} must be a number", next_step=f"use pad={{{name!r}: 0}}")
 
 
 def _check_batch_size(batch_size: int) -> None:

@@ -69,7 +69,7 @@ class Pipeline:
         if self.preparation is not None:
             arrays = self.preparation.apply(self._with_objects(arrays, self.stored))
         if self.decoders is not None:
-            arrays = self.decoders.apply(arrays)
+            arrays = self.decoders.apply(arrays, rows)
         if self.transform is not None:
             arrays = self.transform(self._with_objects(arrays, self.given))
             if not isinstance(arrays, Mapping):

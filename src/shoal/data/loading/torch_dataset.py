@@ -14,12 +14,12 @@ from torch.utils.data import Dataset as MapDataset
 from torch.utils.data import IterableDataset, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from shoal.base import InputError
+from shoal.base import InputError, UnsupportedError
 from shoal.data.loading.formats import TorchFormat
 from shoal.data.loading.gather import RowGatherer
 from shoal.data.loading.loader import Loader, process_place
 from shoal.data.loading.pipeline import Batch
-from shoal.data.loading.torch_iterations import Iterations, Start
+from shoal.data.loading.torch_iterations import Iterations, Start, Worker
 from shoal.data.schema import Schema
 
 
@@ -54,20 +54,37 @@ class TorchBatches(IterableDataset[Batch]):
         loader = self._own_loader()
         loader.batch_size = start.batch_size or loader.batch_size
         loader.seek(start.epoch, start.row)
-        return iter(loader) if worker is None else loader.share(worker.id, worker.num_workers)
+        return iter(loader) if worker is None else self._shared(loader, worker)
+
+    def _shared(self, loader: Loader, worker: Worker) -> Iterator[Batch]:
+        yield from loader.share(worker.id, worker.num_workers)
+        self._iterations.end(worker)
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be this epoch; where it is so already, it goes on from the row of a loaded state."""
         start = self._iterations.next
         if start.epoch != epoch:
             start = replace(start, epoch=epoch, row=0)
-            self._iterations.set_next(start)
+        # Also where it is so already: whoever says where to go on knows that the workers' last epoch is over.
+        self._iterations.set_next(start)
         self._own_loader().seek(epoch, start.row)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the next batch lies, as `Loader.state_dict`; with DataLoader workers, the next epoch's first."""
+        """Return where the loop under way stands, as `Loader.state_dict`; behind workers' whole epoch, the next epoch.
+
+        Raises:
+            UnsupportedError: DataLoader workers read, or were left inside an epoch: how many of their batches were
+                consumed is not known here.
+        """
         loader = self._own_loader()
         if not self._iterations.is_last_mine:
+            if get_worker_info() is not None or not self._iterations.is_last_over:
+                raise UnsupportedError(
+                    "cannot tell where DataLoader workers stand: they read ahead of the batches that were consumed",
+                    next_step="use num_workers=0, which is as fast here: gathering needs no workers. Or count batches "
+                    'yourself, and resume with batches.load_state_dict({**state, "row": num_batches * batch_size}), '
+                    "the state taken before the epoch; behind an epoch, set_epoch(n) says which is next",
+                )
             start = self._iterations.next
             loader.seek(start.epoch, start.row)
         return loader.state_dict()

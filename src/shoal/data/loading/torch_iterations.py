@@ -20,6 +20,9 @@ _POLL_S = 0.001
 _NEXT, _COUNT, _CLAIMS = slice(0, 3), 3, 4
 _CLAIM_FIELDS = 6
 _TAKEN = _CLAIMS + _NUM_CLAIMS * _CLAIM_FIELDS
+# Of each worker: its process, and the last iteration that it came to the end of.
+_PROCESS = _TAKEN + _MAX_WORKERS
+_ENDED = _PROCESS + _MAX_WORKERS
 
 
 class Worker(Protocol):
@@ -61,10 +64,10 @@ class Iterations:
     def __init__(self) -> None:
         """Begin with epoch 0."""
         self._home = os.getpid()
-        self._own = torch.zeros(_TAKEN + _MAX_WORKERS, dtype=torch.int64)
+        self._own = torch.zeros(_ENDED + _MAX_WORKERS, dtype=torch.int64)
         self._own.share_memory_()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._given = self._own
-        self._last = 0
+        self._last = self._begun = 0
 
     @property
     def next(self) -> Start:
@@ -75,6 +78,19 @@ class Iterations:
     def is_last_mine(self) -> bool:
         """Whether no worker has begun an iteration since this process has begun one itself, or has set its start."""
         return int(self._numbers()[_COUNT]) == self._last
+
+    @property
+    def is_last_over(self) -> bool:
+        """Whether workers began the last iteration, came to its end, and are gone; asked by whom they work for.
+
+        Workers read ahead: as long as one lives, some of its batches may still wait to be consumed.
+        """
+        numbers = self._numbers()
+        count = int(numbers[_COUNT])
+        num_workers = int(numbers[_CLAIMS + count % _NUM_CLAIMS * _CLAIM_FIELDS + 2])
+        ended = numbers[_ENDED : _ENDED + num_workers].eq(count).all()
+        living = {child.pid for child in multiprocessing.active_children()}
+        return bool(ended) and living.isdisjoint(numbers[_PROCESS : _PROCESS + num_workers].tolist())
 
     def set_next(self, start: Start) -> None:
         """Let the next iteration, in whatever process, begin here."""
@@ -98,14 +114,21 @@ class Iterations:
                 f"cannot read in {worker.num_workers} workers", next_step=f"use at most {_MAX_WORKERS}"
             )
         seed = worker.seed - worker.id
+        numbers[_PROCESS + worker.id] = os.getpid()
         if worker.id == 0:
-            return _claim(numbers, seed, worker.num_workers)[0]
+            start, self._begun = _claim(numbers, seed, worker.num_workers)
+            return start
         while (found := _find(numbers, seed, worker)) is None:
             parent = multiprocessing.parent_process()
             if parent is not None and not parent.is_alive():
                 raise InputError("the process that reads from this worker is gone", next_step="start it again")
             time.sleep(_POLL_S)
+        self._begun = int(numbers[_TAKEN + worker.id])
         return found
+
+    def end(self, worker: Worker) -> None:
+        """Take note that a worker has made all its batches of the iteration that it began last."""
+        self._numbers()[_ENDED + worker.id] = self._begun
 
     def _numbers(self) -> torch.Tensor:
         is_worker = get_worker_info() is not None
@@ -123,6 +146,7 @@ class Iterations:
         # Whether this is a worker or another reader, perhaps with workers of its own, is not known before it reads.
         self._home, self._given, self._own = os.getpid(), state["given"], _copy(state["given"])
         self._last = int(self._own[_COUNT])
+        self._begun = 0
 
 
 def _copy(numbers: torch.Tensor) -> torch.Tensor:

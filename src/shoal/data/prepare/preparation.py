@@ -13,7 +13,7 @@ from shoal.data.prepare.concatenate import Concatenate
 from shoal.data.prepare.fitted import FittedOn, FittedPreparation, Plan
 from shoal.data.prepare.fitting import Fitting
 from shoal.data.prepare.forms import to_form
-from shoal.data.schema import Schema
+from shoal.data.schema import Schema, check_names
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Preparation:
             name: given if isinstance(given, Concatenate) else tuple(given) for name, given in self.columns.items()
         }
         object.__setattr__(self, "columns", columns)
+        check_names("keep", self.keep)
+        check_names("drop", self.drop)
         object.__setattr__(self, "keep", None if self.keep is None else tuple(self.keep))
         object.__setattr__(self, "drop", tuple(self.drop))
         if self.keep is not None and self.drop:

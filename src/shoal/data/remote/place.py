@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from shoal.base import report_full_storage
+from shoal.base import NotFoundError, report_full_storage
 from shoal.data.remote.location import parse_location
 from shoal.data.remote.objects import ObjectStore
 from shoal.data.remote.retrying import Retrier, TransientError
@@ -24,6 +24,13 @@ class RemotePlace:
         """Whether a whole file is there."""
         return self._store.has(name)
 
+    def names(self, folder: str) -> list[str]:
+        """Return the names of all files in a folder, sorted; empty when there is none."""
+        try:
+            return [f"{folder}/{facts.key.rpartition('/')[2]}" for facts in self._store.names(folder)]
+        except NotFoundError:
+            return []
+
     def get(self, name: str, target: Path) -> None:
         """Write the file's bytes to `target`, all of them; NotFoundError when there is none."""
 
@@ -39,6 +46,9 @@ class RemotePlace:
     def put(self, name: str, source: Path) -> None:
         """Keep the file's bytes; when this returns they are in the store, before that nobody sees them."""
         self._store.write(name, source)
+
+    def __str__(self) -> str:
+        return str(self._store.location)
 
     def __repr__(self) -> str:
         return f"RemotePlace({str(self._store.location)!r})"

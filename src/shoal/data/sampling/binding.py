@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import pyarrow as pa
 
@@ -53,4 +53,7 @@ class OrderSpec(Protocol):
 
 def bound_order(order: Order | OrderSpec | None, dataset: Readable, batch_size: int, seed: int) -> Order | None:
     """Return an order of the dataset's rows, whether it was declared or made."""
-    return order.bind(dataset, batch_size, seed) if isinstance(order, OrderSpec) else order
+    # Stratified itself, without its column, has a `bind` too: the loader says what is wrong with it.
+    if isinstance(order, OrderSpec) and not isinstance(order, type):
+        return order.bind(dataset, batch_size, seed)
+    return cast("Order | None", order)

@@ -39,6 +39,11 @@ def _found(place: str, suffixes: Sequence[str]) -> list[Input]:
         )
     path = Path(place).expanduser().absolute()
     if path.is_dir():
+        if any((path / "versions").glob("[0-9]*.json")):
+            raise SourceError(
+                f"cannot read files of {path}: it is a dataset itself",
+                next_step=f"give it opened, as shoal.data.open({place!r})",
+            )
         return _of_folder([Input(entry) for entry in sorted(path.iterdir()) if entry.is_file()], place, suffixes)
     if path.exists():
         return [Input(path)]

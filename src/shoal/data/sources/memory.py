@@ -49,8 +49,8 @@ class MemorySource:
 class StreamSource:
     """Anything with `__arrow_c_stream__`: tables and readers of Arrow, frames of pandas and polars, datasets.
 
-    Categories become their values; an index of a pandas frame that has a name is a column. A table or a frame can be
-    read many times, a reader once.
+    Categories become their values; an index of a pandas frame that has a name is a column, and one without a name is
+    left out where it only numbers the rows. A table or a frame can be read many times, a reader once.
     """
 
     def __init__(self, given: Any, name: str, digest: str | None = None) -> None:  # noqa: ANN401 - a protocol of C
@@ -63,7 +63,8 @@ class StreamSource:
         """Yield the rows.
 
         Raises:
-            SourceError: a column holds objects of several types, or a type that no column of a dataset has.
+            SourceError: a column holds objects of several types, or a type that no column of a dataset has; or an
+                index without a name holds more than row numbers.
         """
         self._num_rows = 0
         for batch in flattened(self._opened(), self._name):
@@ -79,15 +80,36 @@ class StreamSource:
 
     def _opened(self) -> Iterator[pa.RecordBatch]:
         try:
-            reader = pa.RecordBatchReader.from_stream(self._given)
+            reader = pa.RecordBatchReader.from_stream(_with_index(self._given, self._name))
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise SourceError(
                 f"cannot read {self._name}: {'; '.join(map(str, error.args))}",
                 next_step="convert the column that is named to one type, for example with .astype(str), or drop it",
             ) from error
         kept = [name for name in reader.schema.names if not name.startswith("__index_level_")]
+        for field in reader.schema:
+            # What is left of a frame that was filtered or shuffled are row numbers; anything else is somebody's data.
+            if field.name not in kept and not pa.types.is_integer(field.type):
+                raise SourceError(
+                    f"cannot read {self._name}: its index holds {field.type} and has no name",
+                    next_step="make it a column with frame.rename_axis('id').reset_index(), or drop it with "
+                    "frame.reset_index(drop=True)",
+                )
         for batch in reader:
             yield batch if len(kept) == batch.num_columns else batch.select(kept)
+
+
+def _with_index(given: Any, name: str) -> Any:  # noqa: ANN401 - a frame of pandas, or anything else
+    is_frame = hasattr(given, "reset_index") and hasattr(given, "columns")
+    if not is_frame or not (names := {each for each in given.index.names if each is not None}):
+        return given
+    if twice := names & set(given.columns):
+        raise SourceError(
+            f"cannot read {name}: its index and one of its columns are both named {min(twice, key=str)!r}",
+            next_step="rename the index with frame.rename_axis('id'), or drop it with frame.reset_index(drop=True)",
+        )
+    # Arrow leaves out an index that is a range, even one with a name, unless it is asked for.
+    return pa.Table.from_pandas(given, preserve_index=True)
 
 
 class ArraysSource:

@@ -39,7 +39,8 @@ class RowsSource:
         Args:
             rows: any iterable of them.
             names: of the columns, for tuples and lists.
-            dtypes: types by column, as in `Column.dtype`; the others are inferred.
+            dtypes: types by column, as in `Column.dtype`; the others are inferred. Numbers in a column that is
+                declared "string" become text.
             name: what the manifest calls them.
             on_bad: what happens to a row that does not fit the columns' types.
         """
@@ -47,6 +48,7 @@ class RowsSource:
         self._rows = rows
         self._names = names
         self._declared = declared_types(dtypes)
+        self._texts = [title for title, kind in self._declared.items() if pa.types.is_string(kind)]
         self._name = name
         self._num_rows = 0
         self._bad: list[tuple[int, str, str]] = []
@@ -61,7 +63,7 @@ class RowsSource:
         self._num_rows, self._bad = 0, []
         schema: pa.Schema | None = None
         flattening: Flattening | None = None
-        while chunk := [self._as_dict(row, start + i) for i, row in enumerate(islice(rows, _ROWS_PER_BATCH))]:
+        while chunk := [self._prepared(row, start + i) for i, row in enumerate(islice(rows, _ROWS_PER_BATCH))]:
             schema = schema or self._inferred(chunk)
             batch, breaks = self._to_batch(chunk, schema, start)
             flattening = flattening or Flattening(schema, self._name)
@@ -80,6 +82,11 @@ class RowsSource:
         if bad:
             rows = [{"reason": why, "source": self._name, "position": at, "content": what} for at, why, what in bad]
             yield pa.RecordBatch.from_pylist(rows, schema=REJECTS)
+
+    def _prepared(self, row: Any, index: int) -> dict[str, Any]:  # noqa: ANN401 - whatever a user has
+        found = self._as_dict(row, index)
+        numbers = {title: str(found[title]) for title in self._texts if type(found.get(title)) in (int, float)}
+        return {**found, **numbers} if numbers else found
 
     def _as_dict(self, row: Any, index: int) -> dict[str, Any]:  # noqa: ANN401 - whatever a user has
         if isinstance(row, dict):
@@ -106,7 +113,8 @@ class RowsSource:
             except (pa.ArrowException, TypeError, OverflowError) as error:
                 raise SourceError(
                     f"cannot make a column of {title!r} in {self._name}: {error}",
-                    next_step=f"give {title!r} values of one type, or declare it: dtypes={{{title!r}: ...}}",
+                    next_step=f"give {title!r} values of one type, or declare it: "
+                    f'shoal.data.RowsSource(rows, dtypes={{{title!r}: "string"}})',
                 ) from error
             fields.append((title, kind))
         return pa.schema(fields)
@@ -130,7 +138,8 @@ class RowsSource:
             elif self.on_bad == "raise":
                 raise SourceError(
                     f"cannot read row {start + index} of {self._name}: {reason}",
-                    next_step='correct the row, declare the types (dtypes=...), or use on_bad="quarantine"',
+                    next_step="correct the row, declare the types with shoal.data.RowsSource(rows, dtypes={...}), "
+                    'or use on_bad="quarantine"',
                 )
             elif self.on_bad == "quarantine":
                 self._bad.append((start + index, reason, repr(row)))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -85,6 +86,7 @@ class SqlSource:
         from sqlalchemy.exc import NoSuchModuleError
 
         if isinstance(self._connection, str):
+            self._check_file(self._connection)
             try:
                 engine = create_engine(self._connection, poolclass=pool.NullPool)
             except ModuleNotFoundError as error:
@@ -104,6 +106,18 @@ class SqlSource:
                 yield connected
         else:
             yield self._connection
+
+    def _check_file(self, url: str) -> None:
+        # SQLite makes an empty file where there is none: a slip in its name would leave one behind.
+        from sqlalchemy import make_url
+
+        address = make_url(url)
+        name = address.database if address.get_backend_name() == "sqlite" else None
+        if name and name != ":memory:" and not name.startswith("file:") and not Path(name).exists():
+            raise SourceError(
+                f"cannot read {self._name}: there is no file {Path(name).absolute()}",
+                next_step="check the URL: sqlite:///clicks.db is in the working folder, sqlite:////clicks.db is not",
+            )
 
     def _inferred(self, names: list[str], rows: Any) -> pa.Schema:  # noqa: ANN401 - rows of SQLAlchemy
         kinds = []

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from shoal.data.remote.place import RemotePlace
 from shoal.data.remote.shadow import Shadow, file_at, shadow_of, shard_at
 from shoal.data.storage.seal import check_seal
 from shoal.data.storage.shard import Shard, check_shard
+from shoal.data.versions.lineage import Link, check_belongs, check_same_history, read_link
 from shoal.data.versions.manifest import Manifest, base_of, load_manifest, manifest_path, version_numbers
 from shoal.data.versions.preparations import FOLDER as PREPARATIONS
 from shoal.data.versions.preparations import load_preparation
@@ -38,6 +40,10 @@ class Place(Protocol):
 
     def has(self, name: str) -> bool:
         """Whether a whole file is there."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of all files in a folder such as "versions", sorted; empty when there is none."""
         ...
 
     def get(self, name: str, target: Path) -> None:
@@ -55,9 +61,16 @@ class FolderPlace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def __str__(self) -> str:
+        return str(self.folder)
+
     def has(self, name: str) -> bool:
         """Whether a whole file is there."""
         return (self.folder / name).is_file()
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of all files in a folder, sorted; empty when there is none."""
+        return sorted(f"{folder}/{path.name}" for path in (self.folder / folder).glob("*") if path.is_file())
 
     def get(self, name: str, target: Path) -> None:
         """Write the file's bytes to `target`; NotFoundError when there is none."""
@@ -123,6 +136,7 @@ def fill_mirror(folder: Path, location: str | os.PathLike[str] | None) -> str:
 
     Raises:
         InputError: no location is given and none is recorded, or it is the dataset itself.
+        ConflictError: another dataset is there.
         CorruptError: a shard is damaged; repair it first.
         StorageFullError: no room there.
     """
@@ -135,6 +149,7 @@ def fill_mirror(folder: Path, location: str | os.PathLike[str] | None) -> str:
     place = open_place(text)
     if (shadow := shadow_of(folder)) is not None:
         shadow.bring_all_versions()
+    _check_ours(folder, place, text)
     for number in version_numbers(folder):
         manifest = load_manifest(folder, number)
         for shard in manifest.shards:
@@ -208,6 +223,7 @@ def repair(folder: Path, manifest: Manifest, location: str | os.PathLike[str] | 
 
     Raises:
         NotFoundError: something is damaged, and there is no mirror.
+        ConflictError: a manifest is damaged, and what is named is a copy of another dataset.
         CorruptError: the copy lacks a file or has it damaged too; what could be repaired is.
     """
     damage = find_damage(folder, manifest)
@@ -268,7 +284,7 @@ def repair_stored(
                 continue
             try:
                 with work_folder(folder) as work:
-                    whole = _fetched(open_place(known), name, shards.get(name), work)
+                    whole = _fetched(folder, open_place(known), name, shards.get(name), work)
                     shadow.replace_in_store(name, whole)
                 _bring_from_store(shadow, name, shards.get(name))
             except (CorruptError, ShardMissingError, NotFoundError) as second:
@@ -327,21 +343,39 @@ def _missing_bases(folder: Path) -> list[int]:
 
 def _bring_back(folder: Path, place: Place, name: str, shard: Shard | None) -> None:
     with work_folder(folder) as work:
-        fetched = _fetched(place, name, shard, work)
+        fetched = _fetched(folder, place, name, shard, work)
         if shard is not None:
             place_shard(fetched, folder, shard)
         else:
             write_atomic(folder / name, fetched.read_bytes())
 
 
-def _fetched(place: Place, name: str, shard: Shard | None, work: Path) -> Path:
+def _fetched(folder: Path, place: Place, name: str, shard: Shard | None, work: Path) -> Path:
     fetched = work / Path(name).name
     place.get(name, fetched)
     if shard is not None:
         check_shard(fetched, shard)
     else:
         _check_small(fetched, name)
+    if name.startswith("versions/"):
+        # All else is asked for by its digest; a manifest by its number alone, which every dataset has.
+        link = read_link(fetched.read_bytes(), f"the copy of {name}")
+        check_belongs(folder, link, int(Path(name).stem), str(place))
     return fetched
+
+
+def _check_ours(folder: Path, place: Place, text: str) -> None:
+    stems = [Path(name).stem for name in place.names("versions") if name.endswith(".json")]
+    theirs: dict[int, Link] = {}
+    if not (numbers := [int(stem) for stem in stems if stem.isdecimal()]):
+        return
+    with work_folder(folder) as work:
+        for number in numbers:
+            place.get(_version_name(number), fetched := work / f"{number}.json")
+            # One that is damaged there tells nothing.
+            with suppress(CorruptError):
+                theirs[number] = read_link(fetched.read_bytes(), fetched)
+    check_same_history(folder, text, theirs, is_known=recorded_mirror(folder) == text)
 
 
 def _check_small(path: Path, name: str) -> None:
