@@ -123,6 +123,10 @@ def test_any_bytes_mean_what_they_mean_to_arrow(content: bytes, delimiter: str, 
     check(JsonlFormat() if delimiter == JSON else CsvFormat(), content, schema, found)
 
 
+# So many decimal digits always fit 64 bits.
+_MAX_DIGITS = 19
+
+
 @needs_compiler
 @given(bits=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=50), digits=st.integers(15, 19))
 @settings(deadline=None, max_examples=200)
@@ -137,8 +141,10 @@ def test_floats_are_the_nearest_ones(bits: list[int], digits: int) -> None:
 
     found = parse_plain(content, len(texts), pa.schema([("x", pa.float64())]), ",")
 
-    if texts:
-        assert found is not None
+    if found is None:
+        # Zeros in front count too: such a text is Arrow's to read.
+        assert not texts or max(sum(map(str.isdigit, text.partition("e")[0])) for text in texts) > _MAX_DIGITS
+    else:
         assert found["x"].to_pylist() == [float(text) for text in texts]
 
 
