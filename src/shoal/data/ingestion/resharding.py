@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -122,12 +121,8 @@ def _resharded(newest: Manifest | None, base: Manifest, shards: tuple[Shard, ...
     made = tuple(replace(shard, layout=layouts.index(layout)) for shard in shards) + since
     if content_digest(newest.columns, name, made, layouts, newest.preparation) == newest.digest:
         return newest
-    return replace(
-        newest,
-        version=newest.version + 1,
-        parent=newest.digest,
-        change="reshard",
-        created=datetime.now(UTC),
+    return newest.followed_by(
+        "reshard",
         layouts=layouts,
         key=name,
         shards=made,

@@ -262,7 +262,7 @@ class TextSource:
         changed = [f"{one.name}: {one.type}" for one in wider if one not in list(before)]
         raise SchemaWidenedError(
             f"the types inferred so far do not hold a value of {file.name}; they are now {', '.join(changed)}",
-            next_step="read the source again from its start, or declare the types (dtypes=...)",
+            next_step="read it again from its start, or declare the types: shoal.data.CsvSource(path, dtypes={...})",
         )
 
     def _put_aside(self, name: str, bad: list[Bad]) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +51,8 @@ def evolve(folder: Path, evolution: Evolution, *, expect: int | None = None) -> 
         changed = evolved_columns(newest.columns, newest.key, evolution, profile)
         # Without a look at known names: a column that is dropped and added again starts empty.
         columns, next_column = with_ids(changed, (), newest.next_column)
-        return replace(
-            newest,
-            version=newest.version + 1,
-            parent=newest.digest,
-            change="evolve",
-            created=datetime.now(UTC),
+        return newest.followed_by(
+            "evolve",
             columns=columns,
             next_column=next_column,
             key=evolution.rename.get(newest.key, newest.key) if newest.key else None,

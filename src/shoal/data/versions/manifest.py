@@ -7,10 +7,10 @@ version is written whole, so that opening any version reads at most 16 files.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from shoal.base import (
     ConflictError,
@@ -88,6 +88,11 @@ class Manifest:
     def layout(self, shard: Shard) -> Layout:
         """Return under which names the shard's file holds the columns."""
         return self.layouts[shard.layout] if self.layouts else layout_of(self.columns)
+
+    def followed_by(self, change: Change, **changes: Any) -> "Manifest":  # noqa: ANN401 - any field
+        """Return the version that comes after this one, made now, with `changes`; `publish` fills in its digest."""
+        now = datetime.now(UTC)
+        return replace(self, version=self.version + 1, parent=self.digest, change=change, created=now, **changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,6 @@
 """Fitted preparations in a dataset's folder, each under its digest, and the version that makes one its own."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from shoal.base import ConflictError, CorruptError, write_atomic
@@ -37,12 +35,8 @@ def publish_preparation(folder: Path, fitted: FittedPreparation) -> Manifest:
         digest = store_preparation(folder, fitted)
         if newest.preparation == digest:
             return newest
-        return replace(
-            newest,
-            version=newest.version + 1,
-            parent=newest.digest,
-            change="prepare",
-            created=datetime.now(UTC),
+        return newest.followed_by(
+            "prepare",
             preparation=digest,
         )
 
