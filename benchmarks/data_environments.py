@@ -79,3 +79,4 @@ def _install(python: Path, *arguments: str) -> None:
 CHUNKS = Environment("chunks", needs_torch=True)
 ARROW = Environment("arrow", needs_torch=True)
 TENSORFLOW = Environment("tensorflow", needs_torch=False)
+TRAINING = Environment("training", needs_torch=True)

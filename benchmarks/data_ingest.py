@@ -1,6 +1,7 @@
 """Streaming ingest beside pyarrow reading the same file and throwing the rows away.
 
 Run as a child by data.py: `data_ingest.py SCRATCH RUNS CSV JSONL PARQUET` prints one JSON line: seconds of every run.
+Each side's first round loads what it needs and is told apart: "first, shoal workers=1".
 """
 
 import json
@@ -22,20 +23,17 @@ WORKERS = (1, 2)
 
 
 def main() -> None:
-    """Take readers and ingests in turn, after one uncounted round of the readers."""
+    """Take readers and ingests in turn, after one round of all of them that is not counted with the others."""
     _ = shoal.data.ingest  # the face loads its parts when they are first named
     scratch, runs = Path(sys.argv[1]), int(sys.argv[2])
     found: dict[str, dict[str, list[float]]] = {}
     for path in map(Path, sys.argv[3:]):
         sides = {f"pyarrow {size >> 20} MiB": partial(_read, path, size) for size in BLOCK_BYTES}
         sides |= {f"shoal workers={count}": partial(_ingest, path, scratch, count) for count in WORKERS}
-        taken: dict[str, list[float]] = {name: [] for name in sides}
+        taken: dict[str, list[float]] = {}
         for number in range(runs + 1):
             for name, measure in sides.items():
-                if number:
-                    taken[name].append(measure())
-                elif name.startswith("pyarrow"):
-                    measure()
+                taken.setdefault(name if number else f"first, {name}", []).append(measure())
         found[path.suffix[1:]] = taken
     print(json.dumps(found))
 

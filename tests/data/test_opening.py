@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,3 +86,33 @@ def test_an_impossible_range_is_refused(dataset: Dataset, hash_range: str) -> No
 def test_two_versions_at_once_are_refused(dataset: Dataset) -> None:
     with pytest.raises(InputError, match="version=2"):
         open_dataset(dataset.address, version=2)
+
+
+# As a worker of a training does it, which waits for every import.
+READING = """
+import sys
+import shoal.data
+loader = shoal.data.open(sys.argv[1]).loader(batch_size=8, shuffle=True, format="numpy", columns=["image", "label"])
+batch = loader.stretch(0, 0, 8, 0, 1)
+assert len(batch["label"]) == 8, batch
+print(*sys.modules)
+"""
+# Each of them takes longer to load than a dataset to open.
+HEAVY = (
+    "pyarrow", "pandas", "obstore", "safetensors", "sqlalchemy", "PIL", "shoal.data.columns", "shoal.data.hashing",
+    "shoal.data.ingestion", "shoal.data.prepare", "shoal.data.quality", "shoal.data.remote.objects",
+    "shoal.data.remote.shadow", "shoal.data.sources.base", "shoal.data.sources.opening", "shoal.data.statistics",
+    "shoal.data.versions.mirror", "shoal.runtime.code", "shoal.runtime.local",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("part", [lambda whole: whole, lambda whole: whole.split(0.5, 0.5)[1]], ids=["whole", "side"])
+def test_whoever_reads_rows_of_a_folder_loads_neither_arrow_nor_what_makes_datasets(
+    dataset: Dataset, part: Callable[[Dataset], Dataset]
+) -> None:
+    address = part(dataset).address
+
+    done = subprocess.run([sys.executable, "-c", READING, address], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert not set(HEAVY) & set(done.stdout.split())

@@ -18,10 +18,16 @@
 #include <unistd.h>
 #endif
 
+#include "_second_thread.h"
+#include "_streaming.h"
+
 #define MAX_BUFFERS 64
 #define MAX_COLUMNS (MAX_BUFFERS - 8)
 /* Rows whose first bytes are asked for before they are copied: enough to hide one miss, few enough for the fill buffers. */
 #define AHEAD 6
+/* What a thread takes at a time when two share a batch, and the least that is worth two. */
+#define SHARED_BYTES (32 << 10)
+#define WORTH_SHARING (64 << 10)
 #define BLOCK_WORDS 64
 #define LANES 256
 
@@ -262,6 +268,41 @@ static void gather_column(const int64_t *rows, const int32_t *places, Py_ssize_t
     }
 }
 
+static void stream_column(const int64_t *rows, const int32_t *places, Py_ssize_t count, const int64_t *bases,
+                          int64_t width, char *out) {
+    for (Py_ssize_t i = 0; i < count; i++)
+        copy_streaming(out + i * width, (const char *)(intptr_t)(bases[places[i]] + rows[i] * width), (size_t)width);
+    end_streaming();
+}
+
+typedef struct {
+    const int64_t *rows, *bases, *widths;
+    const int32_t *places;
+    Py_ssize_t count, num_stretches, num_columns, rows_a_block;
+    char **outs;
+} Gather;
+
+static void gather_block(void *job, Py_ssize_t index) {
+    const Gather *gather = job;
+    const Py_ssize_t first = index * gather->rows_a_block;
+    const Py_ssize_t left = gather->count - first;
+    const Py_ssize_t count = left < gather->rows_a_block ? left : gather->rows_a_block;
+    for (Py_ssize_t column = 0; column < gather->num_columns; column++) {
+        const int64_t width = gather->widths[column];
+        const int streams = width >= STREAMED_ROW_BYTES && gather->count * width >= STREAMED_BYTES;
+        (streams ? stream_column : gather_column)(gather->rows + first, gather->places + first, count,
+                                                  gather->bases + column * gather->num_stretches, width,
+                                                  gather->outs[column] + first * width);
+    }
+}
+
+/* How many of `count` rows with `num_bytes` in all a thread takes at a time; all of them where that is little. */
+static Py_ssize_t rows_a_block(Py_ssize_t count, int64_t num_bytes) {
+    if (num_bytes < WORTH_SHARING) return count > 0 ? count : 1;
+    const int64_t rows = SHARED_BYTES * (int64_t)count / num_bytes;
+    return rows > 0 ? (Py_ssize_t)rows : 1;
+}
+
 static int are_places(const int32_t *places, Py_ssize_t count, Py_ssize_t num_stretches) {
     int fits = 1;
     for (Py_ssize_t i = 0; i < count; i++) fits &= places[i] >= 0 && places[i] < num_stretches;
@@ -287,10 +328,12 @@ static PyObject *gather_rows(PyObject *self, PyObject *const *args, Py_ssize_t n
         if (!expect(&held, out_bytes == count * widths[column], "a batch's array has another size")) return NULL;
         outs[column] = out;
     }
-    const Py_ssize_t num_stretches = num_bases / num_columns;
+    int64_t row_bytes = 0;
+    for (Py_ssize_t column = 0; column < num_columns; column++) row_bytes += widths[column];
+    Gather gather = {rows, bases, widths, places, count, num_bases / num_columns, num_columns, 0, outs};
+    gather.rows_a_block = rows_a_block(count, count * row_bytes);
     Py_BEGIN_ALLOW_THREADS
-    for (Py_ssize_t column = 0; column < num_columns; column++)
-        gather_column(rows, places, count, bases + column * num_stretches, widths[column], outs[column]);
+    run_shared(gather_block, &gather, (count + gather.rows_a_block - 1) / gather.rows_a_block);
     Py_END_ALLOW_THREADS
     DONE
 }
@@ -362,6 +405,34 @@ static PyObject *gather_offsets(PyObject *self, PyObject *const *args, Py_ssize_
     DONE
 }
 
+typedef struct {
+    const int64_t *starts, *bases, *offsets;
+    const int32_t *places;
+    int64_t item_bytes, row_items;
+    Py_ssize_t count, rows_a_block;
+    char *out;
+} Items;
+
+static void gather_items_block(void *job, Py_ssize_t index) {
+    const Items *items = job;
+    const int64_t *starts = items->starts, *bases = items->bases, *offsets = items->offsets;
+    const int32_t *places = items->places;
+    const Py_ssize_t first = index * items->rows_a_block;
+    const Py_ssize_t stop = items->count - first < items->rows_a_block ? items->count : first + items->rows_a_block;
+    const int streams = offsets[items->count] * items->item_bytes >= STREAMED_BYTES;
+    for (Py_ssize_t i = first; i < stop; i++) {
+        if (i + 2 < stop)
+            fetch_row((const char *)(intptr_t)(bases[places[i + 2]] + starts[i + 2] * items->item_bytes),
+                      (offsets[i + 3] - offsets[i + 2]) * items->item_bytes);
+        char *target = items->out + (items->row_items ? i * items->row_items : offsets[i]) * items->item_bytes;
+        const char *source = (const char *)(intptr_t)(bases[places[i]] + starts[i] * items->item_bytes);
+        const size_t num_bytes = (size_t)((offsets[i + 1] - offsets[i]) * items->item_bytes);
+        if (streams && num_bytes >= STREAMED_ROW_BYTES) copy_streaming(target, source, num_bytes);
+        else if (num_bytes) memcpy(target, source, num_bytes);
+    }
+    if (streams) end_streaming();
+}
+
 static PyObject *gather_items(PyObject *self, PyObject *const *args, Py_ssize_t num_args) {
     if (!num_arguments(num_args, 7)) return NULL;
     Borrowed held = {.count = 0};
@@ -385,16 +456,10 @@ static PyObject *gather_items(PyObject *self, PyObject *const *args, Py_ssize_t 
     if (fits) fits = row_items ? longest <= row_items && out_bytes == count * row_items * item_bytes
                                : out_bytes == offsets[count] * item_bytes;
     if (!expect(&held, fits, "items, addresses or places differ in number")) return NULL;
+    Items items = {starts, bases, offsets, places, item_bytes, row_items, count, 0, out};
+    items.rows_a_block = rows_a_block(count, offsets[count] * item_bytes);
     Py_BEGIN_ALLOW_THREADS
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if (i + 2 < count)
-            fetch_row((const char *)(intptr_t)(bases[places[i + 2]] + starts[i + 2] * item_bytes),
-                      (offsets[i + 3] - offsets[i + 2]) * item_bytes);
-        char *target = out + (row_items ? i * row_items : offsets[i]) * item_bytes;
-        const size_t num_bytes = (size_t)((offsets[i + 1] - offsets[i]) * item_bytes);
-        if (num_bytes)
-            memcpy(target, (const char *)(intptr_t)(bases[places[i]] + starts[i] * item_bytes), num_bytes);
-    }
+    run_shared(gather_items_block, &items, (count + items.rows_a_block - 1) / items.rows_a_block);
     Py_END_ALLOW_THREADS
     DONE
 }
@@ -588,6 +653,8 @@ static PyObject *map_file(PyObject *self, PyObject *const *args, Py_ssize_t num_
 static int add_map(PyObject *module) { return PyType_Ready(&map_type); }
 #endif
 
+static int expect_forks(PyObject *module) { return prepare_for_forks(); }
+
 /* ---- module ------------------------------------------------------------------------------------------------------- */
 
 #define FUNCTION(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
@@ -602,6 +669,7 @@ static PyMethodDef functions[] = {
 };
 
 static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, expect_forks},
 #ifndef _WIN32
     {Py_mod_exec, add_map},
 #endif

@@ -10,6 +10,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define MAX_WORD 16
 #define MAX_POWER 64
@@ -17,9 +20,11 @@
 typedef struct {
     int kind;          /* 'q' int64, 'd' float64, 'f' float32, 'b' a bit for a truth, 't' microseconds since 1970, 's' text */
     Py_buffer values;  /* 8 bytes a row; 'f': 4; 's': int32 offsets, one more than rows; 'b': bits */
-    Py_buffer bitmap;  /* a bit per row, zeros to begin with: 1 where the row has a value */
+    Py_buffer holes;   /* a bit per row, zeros to begin with: 1 where the row has no value */
     Py_buffer texts;   /* 's': room for the text of all rows */
     Py_buffer name;    /* of JSON's key */
+    uint64_t prefix;   /* the first eight bytes of the name and the quote behind it, as far as there are so many */
+    uint64_t in_prefix;
     int64_t num_nulls;
     int64_t text_bytes;
     Py_ssize_t seen;   /* 1 + the last row that had this key */
@@ -41,22 +46,68 @@ static inline int is_digit(uint8_t letter) { return letter >= '0' && letter <= '
 
 static inline void set_bit(Py_buffer *bits, Py_ssize_t row) { ((uint8_t *)bits->buf)[row >> 3] |= (uint8_t)(1 << (row & 7)); }
 
-static int put_whole(Column *column, Py_ssize_t row, const uint8_t *at, const uint8_t *end)
+#define ONES 0x0101010101010101ull
+#define HIGH_BITS 0x8080808080808080ull
+
+/* Eight bytes at once, the first of them in the lowest bits. */
+static inline uint64_t eight(const uint8_t *at)
+{
+    uint64_t bytes;
+    memcpy(&bytes, at, 8);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    bytes = __builtin_bswap64(bytes);
+#endif
+    return bytes;
+}
+
+/* The high bit of each byte that is this letter, or lies below it. A byte behind the first one found may be marked
+ * wrongly, as subtracting borrows; so only the first mark is to be believed. */
+static inline uint64_t marks_of(uint64_t bytes, uint8_t letter)
+{
+    bytes ^= ONES * letter;
+    return (bytes - ONES) & ~bytes & HIGH_BITS;
+}
+
+static inline uint64_t marks_below(uint64_t bytes, uint8_t letter) { return (bytes - ONES * letter) & ~bytes & HIGH_BITS; }
+
+/* Appends the digits that stand here to a number, eight at once (Lemire 2018, "Quickly parsing eight digits"); returns
+ * where they end. More than 19 overflow. */
+static inline const uint8_t *add_digits(const uint8_t *at, const uint8_t *end, uint64_t *number)
+{
+    static const uint32_t powers[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
+    while (end - at >= 8) {
+        uint64_t digits = eight(at) ^ ONES * '0';
+        uint64_t others = (((digits & ~HIGH_BITS) + ONES * 0x76) | digits) & HIGH_BITS;
+        int count = others ? __builtin_ctzll(others) >> 3 : 8;
+        if (count == 0)
+            return at;
+        /* Zeros in front of fewer than eight. */
+        digits <<= 64 - 8 * count;
+        digits = digits * 10 + (digits >> 8);
+        digits = ((digits & 0xFF000000FF) * 0xF424000000064 + (digits >> 16 & 0xFF000000FF) * 0x271000000001) >> 32;
+        *number = *number * powers[count] + digits;
+        at += count;
+        if (count < 8)
+            return at;
+    }
+    for (; at < end && is_digit(*at); at++)
+        *number = *number * 10 + (uint64_t)(*at - '0');
+    return at;
+}
+
+/* Reads a whole number; returns where it ends, or NULL in doubt. */
+static inline const uint8_t *read_whole(Column *column, Py_ssize_t row, const uint8_t *at, const uint8_t *end)
 {
     int is_negative = at < end && *at == '-';
-    at += is_negative;
-    /* 18 digits always fit; a leading zero is no number in JSON. */
-    if (at == end || end - at > 18 || (*at == '0' && end - at > 1))
-        return 0;
-    int64_t value = 0;
-    for (; at < end; at++) {
-        if (!is_digit(*at))
-            return 0;
-        value = value * 10 + (*at - '0');
-    }
-    ((int64_t *)column->values.buf)[row] = is_negative ? -value : value;
-    set_bit(&column->bitmap, row);
-    return 1;
+    const uint8_t *begin = at += is_negative;
+    uint64_t digits = 0;
+    at = add_digits(at, end, &digits);
+    /* A leading zero is no number in JSON; 18 digits always fit, and 19 show it by themselves. */
+    if (at == begin || at - begin > 19 || (*begin == '0' && at - begin > 1) ||
+        (at - begin == 19 && digits > (uint64_t)INT64_MAX + (uint64_t)is_negative))
+        return NULL;
+    ((int64_t *)column->values.buf)[row] = (int64_t)(is_negative ? 0 - digits : digits);
+    return at;
 }
 
 /* digits * 10**power, rounded once to the nearest double, by the method of Eisel and Lemire (Lemire 2021, "Number
@@ -104,60 +155,102 @@ static int nearest_double(uint64_t digits, int power, const uint64_t *powers, do
     return 1;
 }
 
-static int put_real(Column *column, Py_ssize_t row, const uint8_t *at, const uint8_t *end, const uint64_t *powers)
+/* digits * 10**power; `is_cut` says that more digits follow, so that the number lies above, and below the next one. */
+typedef struct {
+    uint64_t digits;
+    int power;
+    int is_cut;
+} Decimal;
+
+/* Keeps the first 19 digits from the first that is not zero: so many always fit 64 bits. Each digit less is a power
+ * more, before the point and behind it. */
+static void cut_digits(const uint8_t *at, const uint8_t *end, Decimal *decimal)
 {
-    int is_negative = at < end && *at == '-';
-    at += is_negative;
-    if (at == end || (*at == '0' && end - at > 1 && is_digit(at[1])))
-        return 0;
-    uint64_t digits = 0;
-    int power = 0;
-    const uint8_t *begin = at;
-    for (; at < end && is_digit(*at); at++)
-        digits = digits * 10 + (uint64_t)(*at - '0');
-    Py_ssize_t num_digits = at - begin;
-    if (num_digits == 0)
-        return 0;
-    if (at < end && *at == '.') {
-        begin = ++at;
-        for (; at < end && is_digit(*at); at++)
-            digits = digits * 10 + (uint64_t)(*at - '0');
-        if (at == begin)
-            return 0;
-        power = -(int)(at - begin);
-        num_digits += at - begin;
+    int kept = 0;
+    decimal->digits = 0;
+    for (; at < end; at++) {
+        if (*at == '.' || (*at == '0' && kept == 0))
+            continue;
+        if (kept == 19) {
+            decimal->is_cut |= *at != '0';
+            decimal->power++;
+        } else {
+            decimal->digits = decimal->digits * 10 + (uint64_t)(*at - '0');
+            kept++;
+        }
     }
-    /* 19 digits always fit 64 bits. */
-    if (num_digits > 19)
+}
+
+static int nearest_to(const Decimal *decimal, const uint64_t *powers, double *found)
+{
+    double above;
+    if (!nearest_double(decimal->digits, decimal->power, powers, found))
         return 0;
+    /* The number lies between two that have the same nearest double, or it is in doubt. */
+    return !decimal->is_cut ||
+           (nearest_double(decimal->digits + 1, decimal->power, powers, &above) && above == *found);
+}
+
+static inline int put_single(Column *column, Py_ssize_t row, double value)
+{
+    uint64_t bits, magnitude;
+    memcpy(&bits, &value, 8);
+    magnitude = bits & ~((uint64_t)1 << 63);
+    /* Rounded twice is rounded right, but in the middle between two floats; and there are normal numbers only. */
+    if ((bits & 0x1FFFFFFF) == 0x10000000 || (magnitude && magnitude < (uint64_t)(1023 - 126) << 52) ||
+        magnitude >= (uint64_t)(1023 + 127) << 52)
+        return 0;
+    ((float *)column->values.buf)[row] = (float)value;
+    return 1;
+}
+
+/* Reads a float; returns where it ends, or NULL in doubt. */
+static inline const uint8_t *read_real(Column *column, Py_ssize_t row, const uint8_t *at, const uint8_t *end,
+                                       const uint64_t *powers)
+{
+    int is_negative = at < end && *at == '-', exponent = 0;
+    const uint8_t *begin = at += is_negative;
+    Decimal decimal = {0};
+    at = add_digits(at, end, &decimal.digits);
+    if (at == begin || (*begin == '0' && at - begin > 1))
+        return NULL;
+    if (at < end && *at == '.') {
+        const uint8_t *fraction = ++at;
+        at = add_digits(at, end, &decimal.digits);
+        if (at == fraction)
+            return NULL;
+        decimal.power = -(int)(at - fraction);
+    }
+    if (at - begin > 19)
+        cut_digits(begin, at, &decimal);
     if (at < end && (*at | 32) == 'e') {
         at++;
-        int is_down = at < end && *at == '-', exponent = 0;
+        int is_down = at < end && *at == '-';
         at += at < end && (*at == '-' || *at == '+');
-        if (at == end || end - at > 3)
-            return 0;
-        for (; at < end && is_digit(*at); at++)
+        const uint8_t *first = at;
+        for (; at < end && at - first < 3 && is_digit(*at); at++)
             exponent = exponent * 10 + (*at - '0');
-        power += is_down ? -exponent : exponent;
+        if (at == first)
+            return NULL;
+        decimal.power += is_down ? -exponent : exponent;
     }
     double value;
-    if (at != end || !nearest_double(digits, power, powers, &value))
-        return 0;
+    if (!nearest_to(&decimal, powers, &value))
+        return NULL;
     value = is_negative ? -value : value;
-    if (column->kind == 'd') {
-        ((double *)column->values.buf)[row] = value;
-    } else {
-        uint64_t bits, magnitude;
-        memcpy(&bits, &value, 8);
-        magnitude = bits & ~((uint64_t)1 << 63);
-        /* Rounded twice is rounded right, but in the middle between two floats; and there are normal numbers only. */
-        if ((bits & 0x1FFFFFFF) == 0x10000000 || (magnitude && magnitude < (uint64_t)(1023 - 126) << 52) ||
-            magnitude >= (uint64_t)(1023 + 127) << 52)
-            return 0;
-        ((float *)column->values.buf)[row] = (float)value;
-    }
-    set_bit(&column->bitmap, row);
-    return 1;
+    if (column->kind == 'f')
+        return put_single(column, row, value) ? at : NULL;
+    ((double *)column->values.buf)[row] = value;
+    return at;
+}
+
+/* Reads a number of whichever kind the column has; returns where it ends, or NULL in doubt and for other kinds. */
+static inline const uint8_t *read_number(Column *column, Py_ssize_t row, const uint8_t *at, const uint8_t *end,
+                                         const uint64_t *powers)
+{
+    if (column->kind == 'q')
+        return read_whole(column, row, at, end);
+    return column->kind == 'd' || column->kind == 'f' ? read_real(column, row, at, end, powers) : NULL;
 }
 
 static inline int two_digits(const uint8_t *at) { return is_digit(at[0]) && is_digit(at[1]) ? (at[0] - '0') * 10 + at[1] - '0' : -1; }
@@ -191,7 +284,6 @@ static int put_instant(Column *column, Py_ssize_t row, const uint8_t *at, const 
     int64_t in_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
     int64_t days = of_400 * 146097 + in_400 * 365 + in_400 / 4 - in_400 / 100 + in_year - 719468;
     ((int64_t *)column->values.buf)[row] = (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000000 + fraction;
-    set_bit(&column->bitmap, row);
     return 1;
 }
 
@@ -202,7 +294,6 @@ static int put_truth(Column *column, Py_ssize_t row, const uint8_t *at, const ui
         set_bit(&column->values, row);
     else if (size != 5 || memcmp(at, "false", 5))
         return 0;
-    set_bit(&column->bitmap, row);
     return 1;
 }
 
@@ -225,18 +316,15 @@ static int length_of_character(const uint8_t *at, const uint8_t *end)
 
 static int put_plain(Column *column, Py_ssize_t row, const uint8_t *at, const uint8_t *end, const uint64_t *powers)
 {
-    switch (column->kind) {
-    case 'q': return put_whole(column, row, at, end);
-    case 'd':
-    case 'f': return put_real(column, row, at, end, powers);
-    case 't': return put_instant(column, row, at, end);
-    default: return column->kind == 'b' && put_truth(column, row, at, end);
-    }
+    if (column->kind == 't')
+        return put_instant(column, row, at, end);
+    return column->kind == 'b' ? put_truth(column, row, at, end) : read_number(column, row, at, end, powers) == end;
 }
 
 static inline void put_null(Column *column, Py_ssize_t row)
 {
     column->num_nulls++;
+    set_bit(&column->holes, row);
     if (column->kind == 's')
         ((int32_t *)column->values.buf)[row + 1] = (int32_t)column->text_bytes;
     else if (column->kind == 'f')
@@ -249,7 +337,27 @@ static inline void end_text(Column *column, Py_ssize_t row, const uint8_t *out)
 {
     column->text_bytes = out - (uint8_t *)column->texts.buf;
     ((int32_t *)column->values.buf)[row + 1] = (int32_t)column->text_bytes;
-    set_bit(&column->bitmap, row);
+}
+
+/* Copies text up to a quote, a control character, one beyond ASCII or one more letter; returns where that stands.
+ * Copies eight bytes at once, and so up to eight too many: there is room, as no text is longer than what was read. */
+static inline const uint8_t *copy_plain(const uint8_t *at, const uint8_t *end, uint8_t **out, uint8_t also)
+{
+    uint8_t *to = *out;
+    for (; end - at >= 8; at += 8, to += 8) {
+        uint64_t bytes = eight(at);
+        uint64_t marks = (bytes & HIGH_BITS) | marks_below(bytes, 0x20) | marks_of(bytes, '"') | marks_of(bytes, also);
+        memcpy(to, at, 8);
+        if (marks) {
+            int count = __builtin_ctzll(marks) >> 3;
+            *out = to + count;
+            return at + count;
+        }
+    }
+    while (at < end && *at >= 0x20 && *at < 0x80 && *at != '"' && *at != also)
+        *to++ = *at++;
+    *out = to;
+    return at;
 }
 
 /* ---- CSV --------------------------------------------------------------------------------------------------------- */
@@ -282,22 +390,25 @@ static inline int put_field(const Plan *plan, Column *column, Py_ssize_t row, co
     return 1;
 }
 
-/* Reads one field from `at`, which lies before `end`; returns where it ends, or NULL. */
-static const uint8_t *read_field(const Plan *plan, Column *column, Py_ssize_t row, const uint8_t *at,
-                                 const uint8_t *end, uint8_t delimiter)
+static inline int ends_field(const uint8_t *at, const uint8_t *end, uint8_t delimiter)
 {
-    uint8_t *out = column->kind == 's' ? (uint8_t *)column->texts.buf + column->text_bytes : NULL;
+    return at == end || *at == delimiter || *at == '\n' || *at == '\r';
+}
+
+/* Reads a text from `at`, which lies before `end`; returns where its field ends, or NULL. */
+static const uint8_t *read_csv_text(Column *column, Py_ssize_t row, const uint8_t *at, const uint8_t *end,
+                                    uint8_t delimiter)
+{
+    uint8_t *out = (uint8_t *)column->texts.buf + column->text_bytes;
     int is_quoted = at < end && *at == '"';
-    const uint8_t *begin = at += is_quoted;
-    while (at < end) {
+    at += is_quoted;
+    while ((at = copy_plain(at, end, &out, is_quoted ? '"' : delimiter)) < end) {
         uint8_t letter = *at;
         if (letter == '"') {
             if (!is_quoted)
                 return NULL;
             if (at + 1 == end || at[1] != '"')
                 break;
-            if (!out)
-                return NULL;
             at++; /* two quotes are one of the text */
         } else if (letter == '\n' || letter == '\r') {
             if (is_quoted)
@@ -307,29 +418,50 @@ static const uint8_t *read_field(const Plan *plan, Column *column, Py_ssize_t ro
             break;
         } else if (letter >= 0x80) {
             int size = length_of_character(at, end);
-            if (!size || !out)
+            if (!size)
                 return NULL;
             for (; size > 1; size--)
                 *out++ = *at++;
-            letter = *at;
         }
-        if (out)
-            *out++ = letter;
-        at++;
+        *out++ = *at++;
     }
     if (is_quoted && at == end)
         return NULL;
-    if (out)
-        end_text(column, row, out);
-    else if (!put_field(plan, column, row, begin, at))
+    end_text(column, row, out);
+    return at + is_quoted;
+}
+
+/* Reads a field that is no text; else as above. */
+static const uint8_t *read_other_field(const Plan *plan, Column *column, Py_ssize_t row, const uint8_t *at,
+                                       const uint8_t *end, uint8_t delimiter)
+{
+    int is_quoted = at < end && *at == '"';
+    const uint8_t *begin = at += is_quoted;
+    for (; at < end && (is_quoted ? *at != '"' : !ends_field(at, end, delimiter)); at++)
+        if (*at == '"' || *at == '\n' || *at == '\r' || *at >= 0x80)
+            return NULL;
+    /* Two quotes in a row end no field: the caller finds no delimiter behind the first. */
+    if ((is_quoted && at == end) || !put_field(plan, column, row, begin, at))
         return NULL;
     return at + is_quoted;
+}
+
+static inline const uint8_t *read_field(const Plan *plan, Column *column, Py_ssize_t row, const uint8_t *at,
+                                        const uint8_t *end, uint8_t delimiter)
+{
+    if (column->kind == 's')
+        return read_csv_text(column, row, at, end, delimiter);
+    const uint8_t *stop = read_number(column, row, at, end, plan->powers);
+    return stop && ends_field(stop, end, delimiter) ? stop : read_other_field(plan, column, row, at, end, delimiter);
 }
 
 /* Returns the number of rows, or -1 in doubt. */
 static Py_ssize_t read_csv(Plan *plan, const uint8_t *at, const uint8_t *end, uint8_t delimiter)
 {
     Py_ssize_t row = 0;
+    /* Numbers are read before it is known where they end; and Arrow drops the mark that a text in UTF-8 may begin with. */
+    if (strchr("0123456789+-.eE", delimiter) || (end - at >= 3 && !memcmp(at, "\xEF\xBB\xBF", 3)))
+        return -1;
     for (; at < end; row++) {
         if (row == plan->num_rows || *at == '\n' || *at == '\r')
             return -1;
@@ -389,14 +521,13 @@ static uint8_t *put_character(uint8_t *out, int32_t character)
 /* Reads a text behind its first quote; returns where its last one is, or NULL. */
 static const uint8_t *read_text(Column *column, Py_ssize_t row, const uint8_t *at, const uint8_t *end)
 {
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     uint8_t *out = (uint8_t *)column->texts.buf + column->text_bytes;
-    while (at < end && *at != '"') {
-        uint8_t letter = *at++;
-        if (letter < 0x20)
+    while ((at = copy_plain(at, end, &out, '\\')) < end && *at != '"') {
+        if (*at < 0x20)
             return NULL;
-        if (letter == '\\') {
-            static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-            if (at == end)
+        if (*at == '\\') {
+            if (++at == end)
                 return NULL;
             const char *known = *at ? strchr(from, *at) : NULL;
             int32_t character = known ? to[known - from] : *at == 'u' ? escaped_character(at + 1, end) : -1;
@@ -406,16 +537,11 @@ static const uint8_t *read_text(Column *column, Py_ssize_t row, const uint8_t *a
             out = put_character(out, character);
             continue;
         }
-        if (letter >= 0x80) {
-            int size = length_of_character(at - 1, end);
-            if (!size)
-                return NULL;
-            for (; size > 1; size--) {
-                *out++ = letter;
-                letter = *at++;
-            }
-        }
-        *out++ = letter;
+        int size = length_of_character(at, end);
+        if (!size)
+            return NULL;
+        for (; size; size--)
+            *out++ = *at++;
     }
     if (at == end)
         return NULL;
@@ -435,7 +561,9 @@ static const uint8_t *read_value(const Plan *plan, Column *column, Py_ssize_t ro
         at = column->kind == 't' ? memchr(at, '"', (size_t)(end - at)) : NULL;
         return at && put_instant(column, row, begin, at) ? at + 1 : NULL;
     }
-    const uint8_t *begin = at;
+    const uint8_t *begin = at, *stop = read_number(column, row, at, end, plan->powers);
+    if (stop && stop < end && (*stop == ',' || *stop == '}' || *stop <= ' '))
+        return stop;
     while (at < end && *at != ',' && *at != '}' && *at > ' ')
         at++;
     if (at - begin == 4 && !memcmp(begin, "null", 4)) {
@@ -452,7 +580,9 @@ static Column *find_key(Plan *plan, Py_ssize_t expected, const uint8_t *at, cons
     for (Py_ssize_t tried = 0; tried < plan->count; tried++) {
         Column *column = &plan->columns[expected + tried < plan->count ? expected + tried : expected + tried - plan->count];
         Py_ssize_t size = column->name.len;
-        if (end - at > size && at[size] == '"' && !memcmp(at, column->name.buf, (size_t)size))
+        if (end - at < 8 ? end - at <= size : (eight(at) & column->in_prefix) != column->prefix)
+            continue;
+        if ((size < 8 && end - at >= 8) || (end - at > size && at[size] == '"' && !memcmp(at, column->name.buf, (size_t)size)))
             return column;
     }
     return NULL;
@@ -474,7 +604,7 @@ static const uint8_t *read_object(Plan *plan, Py_ssize_t row, const uint8_t *at,
         if (!column || column->seen == row + 1)
             return NULL;
         column->seen = row + 1;
-        expected = (column - plan->columns + 1) % plan->count;
+        expected = column + 1 - plan->columns == plan->count ? 0 : column + 1 - plan->columns;
         num_keys++;
         at = skip_blanks(at + column->name.len + 1, end);
         if (at == end || *at++ != ':')
@@ -513,7 +643,7 @@ static Py_ssize_t read_json(Plan *plan, const uint8_t *at, const uint8_t *end)
 static void release(Plan *plan, Py_buffer *data, Py_buffer *powers)
 {
     for (Py_ssize_t index = 0; index < plan->count; index++) {
-        Py_buffer *buffers[] = {&plan->columns[index].values, &plan->columns[index].bitmap, &plan->columns[index].texts,
+        Py_buffer *buffers[] = {&plan->columns[index].values, &plan->columns[index].holes, &plan->columns[index].texts,
                                 &plan->columns[index].name};
         for (int at = 0; at < 4; at++)
             if (buffers[at]->obj)
@@ -527,11 +657,23 @@ static void release(Plan *plan, Py_buffer *data, Py_buffer *powers)
 static int is_roomy(const Column *column, Py_ssize_t num_rows, Py_ssize_t num_bytes)
 {
     Py_ssize_t bits = (num_rows + 7) / 8;
-    if (column->bitmap.len < bits || !strchr("qdfbts", column->kind))
+    if (column->holes.len < bits || !strchr("qdfbts", column->kind))
         return 0;
     if (column->kind == 's')
         return column->values.len / 4 > num_rows && column->texts.len >= num_bytes;
     return column->kind == 'b' ? column->values.len >= bits : column->values.len / (column->kind == 'f' ? 4 : 8) >= num_rows;
+}
+
+static void put_prefix(Column *column)
+{
+    uint8_t prefix[8] = {0}, mask[8] = {0};
+    size_t size = column->name.len < 8 ? (size_t)column->name.len : 8;
+    memcpy(prefix, column->name.buf, size);
+    memset(mask, 0xFF, size < 8 ? size + 1 : 8);
+    if (size < 8)
+        prefix[size] = '"';
+    column->prefix = eight(prefix);
+    column->in_prefix = eight(mask);
 }
 
 static int plan_columns(Plan *plan, PyObject *list, PyObject *words, Py_ssize_t num_bytes)
@@ -545,7 +687,7 @@ static int plan_columns(Plan *plan, PyObject *list, PyObject *words, Py_ssize_t 
         Column *column = &plan->columns[plan->count];
         PyObject *given = PyList_GET_ITEM(list, plan->count);
         if (!PyTuple_Check(given) || !PyArg_ParseTuple(given, "Cw*w*w*y*", &column->kind, &column->values,
-                                                       &column->bitmap, &column->texts, &column->name)) {
+                                                       &column->holes, &column->texts, &column->name)) {
             if (!PyErr_Occurred())
                 PyErr_SetString(PyExc_TypeError, "columns must be tuples");
             return 0;
@@ -557,6 +699,7 @@ static int plan_columns(Plan *plan, PyObject *list, PyObject *words, Py_ssize_t 
         }
         if (column->kind == 's')
             ((int32_t *)column->values.buf)[0] = 0;
+        put_prefix(column);
     }
     for (Py_ssize_t index = 0; index < PyList_GET_SIZE(words); index++) {
         char *word;
@@ -643,12 +786,34 @@ static PyObject *count_byte(PyObject *module, PyObject *args)
     return PyLong_FromSsize_t(found);
 }
 
-/* Where the last line feed of data[begin:end] ends, or `otherwise` where there is none. */
-static Py_ssize_t after_last_line(const uint8_t *data, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t otherwise)
+/* The first of two letters, or `end`. */
+static inline const uint8_t *find_either(const uint8_t *at, const uint8_t *end, uint8_t one, uint8_t other)
 {
-    while (end > begin && data[end - 1] != '\n')
-        end--;
-    return end > begin ? end : otherwise;
+#ifdef __SSE2__
+    const __m128i ones = _mm_set1_epi8((char)one), others = _mm_set1_epi8((char)other);
+    for (; end - at >= 16; at += 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)at);
+        int marks = _mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(bytes, ones), _mm_cmpeq_epi8(bytes, others)));
+        if (marks)
+            return at + __builtin_ctz((unsigned)marks);
+    }
+#endif
+    for (; end - at >= 8; at += 8) {
+        uint64_t bytes = eight(at), marks = marks_of(bytes, one) | marks_of(bytes, other);
+        if (marks)
+            return at + (__builtin_ctzll(marks) >> 3);
+    }
+    while (at < end && *at != one && *at != other)
+        at++;
+    return at;
+}
+
+/* Where a value that is open at `at` is closed, or `end`; two quotes are one of the value. */
+static const uint8_t *find_close(const uint8_t *at, const uint8_t *end)
+{
+    for (at = find_either(at, end, '"', '"'); at < end && end - at > 1 && at[1] == '"';)
+        at = find_either(at + 2, end, '"', '"');
+    return at;
 }
 
 /* Returns (how many bytes are whole records, the place of the quote whose value is never closed or -1). */
@@ -659,30 +824,23 @@ static PyObject *scan_quotes(PyObject *module, PyObject *args)
     Py_ssize_t longest;
     if (!PyArg_ParseTuple(args, "y*bn", &view, &delimiter, &longest))
         return NULL;
-    const uint8_t *data = view.buf;
-    Py_ssize_t size = view.len, outside = 0, whole = 0, open = -1;
+    const uint8_t *data = view.buf, *end = data + view.len, *at = data;
+    Py_ssize_t whole = 0, open = -1;
     Py_BEGIN_ALLOW_THREADS
-    const uint8_t *quote = size ? memchr(data, '"', size) : NULL;
-    while (quote) {
-        Py_ssize_t place = quote - data;
-        uint8_t before = place ? data[place - 1] : '\n';
-        if (before != delimiter && before != '\n' && before != '\r') {
-            quote = memchr(quote + 1, '"', size - place - 1);
-            continue;
+    while ((at = find_either(at, end, '"', '\n')) < end) {
+        const uint8_t *found = at++;
+        uint8_t before = found > data ? found[-1] : '\n';
+        if (*found == '\n') {
+            whole = at - data;
+        } else if (before == delimiter || before == '\n' || before == '\r') {
+            const uint8_t *close = find_close(at, end);
+            if (close == end || close - found > longest) {
+                open = found - data;
+                break;
+            }
+            at = close + 1;
         }
-        whole = after_last_line(data, outside, place, whole);
-        const uint8_t *close = memchr(quote + 1, '"', size - place - 1);
-        while (close && close + 1 < data + size && close[1] == '"')
-            close = memchr(close + 2, '"', data + size - close - 2);
-        if (!close || close - quote > longest) {
-            open = place;
-            break;
-        }
-        outside = close + 1 - data;
-        quote = memchr(close + 1, '"', size - outside);
     }
-    if (open < 0)
-        whole = after_last_line(data, outside, size, whole);
     Py_END_ALLOW_THREADS
     PyBuffer_Release(&view);
     return Py_BuildValue("nn", whole, open);

@@ -328,67 +328,109 @@ static Piece *parse_pieces(PyObject *list, Py_ssize_t num_rows)
     return pieces;
 }
 
-static inline uint8_t *put_fixed(uint8_t *out, const Piece *piece, Py_ssize_t row, int is_valid)
+/* Rows are laid out in blocks that stay in the nearest caches, and filled piece by piece: a piece is one plain loop. */
+#define BLOCK_ROWS 128
+#define BLOCK_BYTES ((size_t)64 << 10)
+/* So much may be written behind a row's end, and read behind a text's where there is as much. */
+#define SLACK 32
+
+#define PUT_FIXED(TYPE)                                                                                                \
+    for (Py_ssize_t at = 0; at < size; at++, ends[at - 1] += sizeof(TYPE))                                             \
+        memcpy(ends[at], (const uint8_t *)piece->values.buf + (first + at) * (Py_ssize_t)sizeof(TYPE), sizeof(TYPE));
+
+static void put_fixed(const Piece *piece, Py_ssize_t first, Py_ssize_t size, uint8_t **ends)
 {
+    const uint8_t *valid = piece->valid.buf ? (const uint8_t *)piece->valid.buf + first : NULL;
     Py_ssize_t width = piece->width;
-    const uint8_t *from = (const uint8_t *)piece->values.buf + row * width;
-    if (!is_valid)
-        memset(out, 0, (size_t)width);
-    else if (width == 8)
-        memcpy(out, from, 8);
-    else if (width == 1)
-        *out = *from;
-    else if (width == 4)
-        memcpy(out, from, 4);
+    if (!valid && width == 8) {
+        PUT_FIXED(uint64_t)
+    } else if (!valid && width == 4) {
+        PUT_FIXED(uint32_t)
+    } else if (!valid && width == 1) {
+        PUT_FIXED(uint8_t)
+    } else {
+        for (Py_ssize_t at = 0; at < size; ends[at++] += width)
+            if (!valid || valid[at])
+                memcpy(ends[at], (const uint8_t *)piece->values.buf + (first + at) * width, (size_t)width);
+            else
+                memset(ends[at], 0, (size_t)width);
+    }
+}
+
+static inline void copy_text(uint8_t *to, const uint8_t *from, size_t size, int has_slack)
+{
+    if (has_slack && size <= SLACK)
+        memcpy(to, from, SLACK);
+    else if (size)
+        memcpy(to, from, size);
+}
+
+static void put_texts(const Piece *piece, Py_ssize_t first, Py_ssize_t size, uint8_t **ends)
+{
+    const uint8_t *valid = piece->valid.buf ? (const uint8_t *)piece->valid.buf + first : NULL;
+    const int32_t *offsets = (const int32_t *)piece->values.buf + first;
+    for (Py_ssize_t at = 0; at < size; at++) {
+        Py_ssize_t from = (Py_ssize_t)offsets[at] * piece->width;
+        int64_t length = !valid || valid[at] ? (int64_t)(offsets[at + 1] - offsets[at]) * piece->width : 0;
+        if (piece->kind == 'n') {
+            memcpy(ends[at], &length, 8);
+            ends[at] += 8;
+        } else {
+            copy_text(ends[at], (const uint8_t *)piece->data.buf + from, (size_t)length, from + SLACK <= piece->data.len);
+            ends[at] += length;
+        }
+    }
+}
+
+static void put_piece(const Piece *piece, Py_ssize_t first, Py_ssize_t size, uint8_t **ends)
+{
+    const uint8_t *valid = piece->valid.buf ? (const uint8_t *)piece->valid.buf + first : NULL;
+    if (piece->kind == 'v')
+        for (Py_ssize_t at = 0; at < size; at++)
+            *ends[at]++ = valid ? valid[at] != 0 : 1;
+    else if (piece->kind == 'f')
+        put_fixed(piece, first, size, ends);
     else
-        memcpy(out, from, (size_t)width);
-    return out + width;
+        put_texts(piece, first, size, ends);
+}
+
+/* How many bytes a row takes, texts of rows without a value counted too. */
+static size_t room_of_row(const Piece *pieces, Py_ssize_t count, Py_ssize_t row, size_t fixed)
+{
+    for (Py_ssize_t at = 0; at < count; at++)
+        if (pieces[at].kind == 't') {
+            const int32_t *offsets = pieces[at].values.buf;
+            fixed += (size_t)(offsets[row + 1] - offsets[row]) * (size_t)pieces[at].width;
+        }
+    return fixed + SLACK;
 }
 
 /* Returns 0 when memory ran out. */
 static int hash_all(hash_function hash, const Piece *pieces, Py_ssize_t count, Py_ssize_t num_rows, uint64_t *out)
 {
     size_t fixed = 0, room = 0;
-    uint8_t *row_bytes = NULL;
+    uint8_t *block = NULL, *begins[BLOCK_ROWS], *ends[BLOCK_ROWS];
     for (Py_ssize_t at = 0; at < count; at++)
         fixed += pieces[at].kind == 'v' ? 1 : pieces[at].kind == 'n' ? 8 : pieces[at].kind == 'f' ? (size_t)pieces[at].width : 0;
-    for (Py_ssize_t row = 0; row < num_rows; row++) {
-        size_t needed = fixed;
-        for (Py_ssize_t at = 0; at < count; at++)
-            if (pieces[at].kind == 't') {
-                const int32_t *offsets = pieces[at].values.buf;
-                needed += (size_t)(offsets[row + 1] - offsets[row]) * (size_t)pieces[at].width;
-            }
-        if (needed > room || !row_bytes) {
-            free(row_bytes);
-            room = needed * 2 + 64;
-            row_bytes = malloc(room);
-            if (!row_bytes)
+    for (Py_ssize_t first = 0, size; first < num_rows; first += size) {
+        size_t starts[BLOCK_ROWS + 1] = {0};
+        for (size = 0; size < BLOCK_ROWS && first + size < num_rows && (!size || starts[size] < BLOCK_BYTES); size++)
+            starts[size + 1] = starts[size] + room_of_row(pieces, count, first + size, fixed);
+        if (starts[size] > room) {
+            free(block);
+            room = starts[size] * 2;
+            block = malloc(room);
+            if (!block)
                 return 0;
         }
-        uint8_t *end = row_bytes;
-        for (Py_ssize_t at = 0; at < count; at++) {
-            const Piece *piece = &pieces[at];
-            int is_valid = !piece->valid.buf || ((const uint8_t *)piece->valid.buf)[row];
-            if (piece->kind == 'v') {
-                *end++ = (uint8_t)is_valid;
-            } else if (piece->kind == 'f') {
-                end = put_fixed(end, piece, row, is_valid);
-            } else {
-                const int32_t *offsets = piece->values.buf;
-                int64_t length = is_valid ? (int64_t)(offsets[row + 1] - offsets[row]) * piece->width : 0;
-                if (piece->kind == 'n') {
-                    memcpy(end, &length, 8);
-                    end += 8;
-                } else if (length) {
-                    memcpy(end, (const uint8_t *)piece->data.buf + (int64_t)offsets[row] * piece->width, (size_t)length);
-                    end += length;
-                }
-            }
-        }
-        out[row] = hash(row_bytes, (size_t)(end - row_bytes));
+        for (Py_ssize_t at = 0; at < size; at++)
+            begins[at] = ends[at] = block + starts[at];
+        for (Py_ssize_t at = 0; at < count; at++)
+            put_piece(&pieces[at], first, size, ends);
+        for (Py_ssize_t at = 0; at < size; at++)
+            out[first + at] = hash(begins[at], (size_t)(ends[at] - begins[at]));
     }
-    free(row_bytes);
+    free(block);
     return 1;
 }
 
@@ -502,10 +544,14 @@ static inline const char *as_decimal(uint64_t bits, int is_signed, char *room)
     char *at = room + 24;
     int is_negative = is_signed && (int64_t)bits < 0;
     uint64_t rest = is_negative ? 0 - bits : bits;
-    do {
+    for (; rest >= 100; rest /= 100) {
+        unsigned pair = (unsigned)(rest % 100);
+        *--at = (char)('0' + pair % 10);
+        *--at = (char)('0' + pair / 10);
+    }
+    if (rest >= 10)
         *--at = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest);
+    *--at = (char)('0' + (rest >= 10 ? rest / 10 : rest));
     if (is_negative)
         *--at = '-';
     return at;
@@ -687,87 +733,6 @@ static Entry *sort_by_digits(Entry *from, Entry *to, Py_ssize_t size)
     return from;
 }
 
-#define MAX_BUCKETS ((size_t)1 << 16)
-#define FEW_ENTRIES 48
-
-/* Hashes spread evenly, so their highest bits alone put nearly every entry in its place: one pass over a table that fits
- * the cache, and a few steps inside each bucket. Keys that do not spread are sorted digit by digit. */
-static Entry *sort_entries(Entry *from, Entry *to, Py_ssize_t size)
-{
-    if (size < 2)
-        return from;
-    uint64_t low = from[0].key, high = from[0].key;
-    for (Py_ssize_t i = 1; i < size; i++) {
-        low = low < from[i].key ? low : from[i].key;
-        high = high > from[i].key ? high : from[i].key;
-    }
-    if (low == high)
-        return from;
-    size_t buckets = 2;
-    while (buckets < MAX_BUCKETS && buckets * 8 < (size_t)size)
-        buckets *= 2;
-    int shift = 0;
-    while (((high - low) >> shift) >= buckets)
-        shift++;
-    size_t *starts = calloc(buckets + 1, sizeof(size_t));
-    if (!starts)
-        return sort_by_digits(from, to, size);
-    for (Py_ssize_t i = 0; i < size; i++)
-        starts[((from[i].key - low) >> shift) + 1]++;
-    size_t largest = 0;
-    for (size_t bucket = 1; bucket <= buckets; bucket++) {
-        largest = largest > starts[bucket] ? largest : starts[bucket];
-        starts[bucket] += starts[bucket - 1];
-    }
-    if (largest > FEW_ENTRIES + (size_t)size / buckets * 4) {
-        free(starts);
-        return sort_by_digits(from, to, size);
-    }
-    for (Py_ssize_t i = 0; i < size; i++)
-        to[starts[(from[i].key - low) >> shift]++] = from[i];
-    free(starts);
-    /* By insertion over the whole: no entry moves out of its bucket, and equal keys keep their order. */
-    for (Py_ssize_t i = 1; i < size; i++) {
-        Entry entry = to[i];
-        Py_ssize_t at = i;
-        for (; at > 0 && to[at - 1].key > entry.key; at--)
-            to[at] = to[at - 1];
-        to[at] = entry;
-    }
-    return to;
-}
-
-static PyObject *sort_order(PyObject *module, PyObject *args)
-{
-    Py_buffer keys, order;
-    if (!PyArg_ParseTuple(args, "y*w*", &keys, &order))
-        return NULL;
-    Py_ssize_t size = keys.len / 8;
-    Entry *entries = NULL;
-    if (!is_too_short(&order, size, 8, "order")) {
-        entries = malloc(((size_t)size * 2 + 1) * sizeof(Entry));
-        if (!entries)
-            PyErr_NoMemory();
-    }
-    if (entries) {
-        Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < size; i++) {
-            entries[i].key = ((const uint64_t *)keys.buf)[i];
-            entries[i].row = i;
-        }
-        Entry *sorted = sort_entries(entries, entries + size, size);
-        for (Py_ssize_t i = 0; i < size; i++)
-            ((int64_t *)order.buf)[i] = sorted[i].row;
-        Py_END_ALLOW_THREADS
-    }
-    PyBuffer_Release(&keys);
-    PyBuffer_Release(&order);
-    if (!entries)
-        return NULL;
-    free(entries);
-    Py_RETURN_NONE;
-}
-
 /* Buffers of the parts that rows are gathered from: one each, or offsets and data of texts. */
 typedef struct {
     Py_ssize_t count;
@@ -798,7 +763,7 @@ static int parse_parts(PyObject *list, Parts *parts)
     }
     for (Py_ssize_t at = 0; at < parts->count; at++) {
         PyObject *given = PyList_GET_ITEM(list, at);
-        if (!PyTuple_Check(given) || !PyArg_ParseTuple(given, "y*z*", &parts->values[at], &parts->data[at])) {
+        if (!PyTuple_Check(given) || !PyArg_ParseTuple(given, "z*z*", &parts->values[at], &parts->data[at])) {
             if (!PyErr_Occurred())
                 PyErr_SetString(PyExc_TypeError, "parts must be tuples of buffers");
             return 0;
@@ -807,22 +772,149 @@ static int parse_parts(PyObject *list, Parts *parts)
     return 1;
 }
 
+#define MAX_BUCKETS ((size_t)1 << 16)
+#define FEW_ENTRIES 48
+
+/* Keys of several parts as if they were one list. */
+#define FOR_EACH_KEY(PARTS, KEY)                                                                                       \
+    for (Py_ssize_t part = 0; part < (PARTS)->count; part++)                                                           \
+        for (const uint64_t *KEY = (PARTS)->values[part].buf, *behind = KEY + (PARTS)->values[part].len / 8;           \
+             KEY < behind; KEY++)
+
+static Entry entry_of(const Parts *parts, Py_ssize_t part, const uint64_t *key)
+{
+    return (Entry){*key, (int64_t)part << 32 | (int64_t)(key - (const uint64_t *)parts->values[part].buf)};
+}
+
+/* Hashes spread evenly, so their highest bits alone put nearly every entry in its place: one pass over a table that fits
+ * the cache, and a few steps inside each bucket. Returns 0, with nothing sorted, for keys that do not spread. */
+static int sort_by_spread(const Parts *parts, Py_ssize_t size, Entry *to)
+{
+    uint64_t low = UINT64_MAX, high = 0;
+    FOR_EACH_KEY(parts, key) {
+        low = low < *key ? low : *key;
+        high = high > *key ? high : *key;
+    }
+    size_t buckets = 2, largest = 0;
+    int shift = 0;
+    while (buckets < MAX_BUCKETS && buckets * 8 < (size_t)size)
+        buckets *= 2;
+    while (size && ((high - low) >> shift) >= buckets)
+        shift++;
+    size_t *starts = calloc(buckets + 1, sizeof(size_t));
+    if (!starts)
+        return 0;
+    FOR_EACH_KEY(parts, key)
+        starts[((*key - low) >> shift) + 1]++;
+    for (size_t bucket = 1; bucket <= buckets; bucket++) {
+        largest = largest > starts[bucket] ? largest : starts[bucket];
+        starts[bucket] += starts[bucket - 1];
+    }
+    int is_spread = largest <= FEW_ENTRIES + (size_t)size / buckets * 4;
+    if (is_spread)
+        FOR_EACH_KEY(parts, key)
+            to[starts[(*key - low) >> shift]++] = entry_of(parts, part, key);
+    free(starts);
+    /* By insertion over the whole: no entry moves out of its bucket, and equal keys keep their order. */
+    for (Py_ssize_t i = 1; is_spread && i < size; i++) {
+        Entry entry = to[i];
+        Py_ssize_t at = i;
+        for (; at > 0 && to[at - 1].key > entry.key; at--)
+            to[at] = to[at - 1];
+        to[at] = entry;
+    }
+    return is_spread;
+}
+
+/* Sorts the rows of all parts by their keys: where each stands, and the keys in order. Returns 0 for no memory. */
+static int sort_parts(const Parts *parts, Py_ssize_t size, Entry *entries, uint32_t *part_of, uint32_t *row_of,
+                      uint64_t *keys)
+{
+    const Entry *sorted = entries;
+    Entry *others = NULL;
+    if (!sort_by_spread(parts, size, entries)) {
+        others = malloc(((size_t)size + 1) * sizeof(Entry));
+        if (!others)
+            return 0;
+        Entry *next = entries;
+        FOR_EACH_KEY(parts, key)
+            *next++ = entry_of(parts, part, key);
+        sorted = sort_by_digits(entries, others, size);
+    }
+    for (Py_ssize_t at = 0; at < size; at++) {
+        part_of[at] = (uint32_t)(sorted[at].row >> 32);
+        row_of[at] = (uint32_t)sorted[at].row;
+        keys[at] = sorted[at].key;
+    }
+    free(others);
+    return 1;
+}
+
+static PyObject *sort_rows(PyObject *module, PyObject *args)
+{
+    PyObject *list;
+    Py_buffer entries, part_of, row_of, keys;
+    Parts parts = {0};
+    if (!PyArg_ParseTuple(args, "O!w*w*w*w*", &PyList_Type, &list, &entries, &part_of, &row_of, &keys))
+        return NULL;
+    int is_done = 0;
+    Py_ssize_t size = 0;
+    int is_right = parse_parts(list, &parts);
+    for (Py_ssize_t part = 0; is_right && part < parts.count; part++) {
+        is_right = parts.values[part].len / 8 <= UINT32_MAX;
+        size += parts.values[part].len / 8;
+    }
+    if (is_right && !is_too_short(&entries, size, sizeof(Entry), "entries") && !is_too_short(&part_of, size, 4, "parts") &&
+        !is_too_short(&row_of, size, 4, "rows") && !is_too_short(&keys, size, 8, "keys")) {
+        Py_BEGIN_ALLOW_THREADS
+        is_done = sort_parts(&parts, size, entries.buf, part_of.buf, row_of.buf, keys.buf);
+        Py_END_ALLOW_THREADS
+        if (!is_done)
+            PyErr_NoMemory();
+    }
+    if (!is_done && !PyErr_Occurred())
+        PyErr_SetString(PyExc_ValueError, "a part has more rows than have numbers");
+    release_parts(&parts);
+    PyBuffer_Release(&entries);
+    PyBuffer_Release(&part_of);
+    PyBuffer_Release(&row_of);
+    PyBuffer_Release(&keys);
+    if (!is_done)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+#define AHEAD 16
+
+#define GATHER(TYPE)                                                                                                   \
+    for (Py_ssize_t at = 0; at < size; at++) {                                                                         \
+        if (part_of[at] >= (size_t)parts->count || row_of[at] >= (size_t)parts->values[part_of[at]].len / sizeof(TYPE)) \
+            return 0;                                                                                                  \
+        /* Rows come from all over: the next ones are on their way while this one is copied. */                        \
+        if (at + AHEAD < size && part_of[at + AHEAD] < (size_t)parts->count)                                           \
+            __builtin_prefetch((const TYPE *)parts->values[part_of[at + AHEAD]].buf + row_of[at + AHEAD]);             \
+        memcpy(out + at * (Py_ssize_t)sizeof(TYPE),                                                                    \
+               (const TYPE *)parts->values[part_of[at]].buf + row_of[at], sizeof(TYPE));                               \
+    }                                                                                                                  \
+    return 1;
+
 static int gather_fixed_rows(const Parts *parts, const uint32_t *part_of, const uint32_t *row_of, Py_ssize_t size,
                              Py_ssize_t width, uint8_t *out)
 {
+    if (width == 8) {
+        GATHER(uint64_t)
+    }
+    if (width == 4) {
+        GATHER(uint32_t)
+    }
+    if (width == 1) {
+        GATHER(uint8_t)
+    }
     for (Py_ssize_t at = 0; at < size; at++) {
         uint32_t part = part_of[at];
         if (part >= (size_t)parts->count || ((Py_ssize_t)row_of[at] + 1) * width > parts->values[part].len)
             return 0;
-        const uint8_t *from = (const uint8_t *)parts->values[part].buf + (Py_ssize_t)row_of[at] * width;
-        if (width == 8)
-            memcpy(out + at * 8, from, 8);
-        else if (width == 1)
-            out[at] = *from;
-        else if (width == 4)
-            memcpy(out + at * 4, from, 4);
-        else
-            memcpy(out + at * width, from, (size_t)width);
+        memcpy(out + at * width, (const uint8_t *)parts->values[part].buf + (Py_ssize_t)row_of[at] * width, (size_t)width);
     }
     return 1;
 }
@@ -854,50 +946,53 @@ static PyObject *gather_fixed(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* The offsets of the gathered texts, in units of `width` bytes; returns their total, or -1 for a row that is not there. */
-static int64_t gather_offsets(const Parts *parts, const uint32_t *part_of, const uint32_t *row_of, Py_ssize_t size,
-                              Py_ssize_t width, int32_t *out)
+/* Where the texts of rows go: `room` bytes at `data`, and their offsets in units of `width` bytes. */
+typedef struct {
+    int32_t *offsets;
+    uint8_t *data;
+    Py_ssize_t room;
+    Py_ssize_t width;
+} Packed;
+
+/* The text that comes soon, by offsets that were fetched a while ago, and the offsets of one that comes later. */
+static inline void fetch_ahead(const Parts *parts, const uint32_t *part_of, const uint32_t *row_of, Py_ssize_t at,
+                               Py_ssize_t width)
+{
+    uint32_t later = part_of[at + 2 * AHEAD], soon = part_of[at + AHEAD];
+    if (later < (size_t)parts->count)
+        __builtin_prefetch((const int32_t *)parts->values[later].buf + row_of[at + 2 * AHEAD]);
+    if (soon < (size_t)parts->count && ((Py_ssize_t)row_of[at + AHEAD] + 1) * 4 <= parts->values[soon].len)
+        __builtin_prefetch((const uint8_t *)parts->data[soon].buf +
+                           ((const int32_t *)parts->values[soon].buf)[row_of[at + AHEAD]] * width);
+}
+
+/* Copies as many texts as there is room for; returns how much all of them take, in units of `width` bytes, or -1 for a
+ * row that is not there. */
+static int64_t pack_texts(const Parts *parts, const uint32_t *part_of, const uint32_t *row_of, Py_ssize_t size,
+                          const Packed *to)
 {
     int64_t total = 0;
-    for (Py_ssize_t at = 0; at < size; at++) {
+    Py_ssize_t width = to->width;
+    for (Py_ssize_t at = 0; at < size && total <= INT32_MAX; at++) {
+        if (at + 2 * AHEAD < size)
+            fetch_ahead(parts, part_of, row_of, at, width);
         uint32_t part = part_of[at];
         if (part >= (size_t)parts->count || ((Py_ssize_t)row_of[at] + 2) * 4 > parts->values[part].len)
             return -1;
         const int32_t *offsets = (const int32_t *)parts->values[part].buf + row_of[at];
-        if (offsets[0] < 0 || offsets[0] > offsets[1] || offsets[1] > parts->data[part].len / width)
+        Py_ssize_t from = (Py_ssize_t)offsets[0] * width, stop = (Py_ssize_t)offsets[1] * width;
+        if (from < 0 || from > stop || stop > parts->data[part].len)
             return -1;
-        out[at] = (int32_t)total;
+        Py_ssize_t begin = (Py_ssize_t)total * width;
+        to->offsets[at] = (int32_t)total;
+        if (begin + (stop - from) <= to->room)
+            copy_text(to->data + begin, (const uint8_t *)parts->data[part].buf + from, (size_t)(stop - from),
+                      from + SLACK <= parts->data[part].len && begin + SLACK <= to->room);
         total += offsets[1] - offsets[0];
-        if (total > INT32_MAX)
-            return total;
     }
-    out[size] = (int32_t)total;
+    if (total <= INT32_MAX)
+        to->offsets[size] = (int32_t)total;
     return total;
-}
-
-static PyObject *gather_text_offsets(PyObject *module, PyObject *args)
-{
-    PyObject *list;
-    Py_buffer part_of, row_of, out;
-    Py_ssize_t width;
-    Parts parts = {0};
-    if (!PyArg_ParseTuple(args, "O!y*y*nw*", &PyList_Type, &list, &part_of, &row_of, &width, &out))
-        return NULL;
-    Py_ssize_t size = part_of.len / 4;
-    int64_t total = -1;
-    if (width > 0 && !is_too_short(&row_of, size, 4, "rows") && !is_too_short(&out, size + 1, 4, "out") &&
-        parse_parts(list, &parts)) {
-        Py_BEGIN_ALLOW_THREADS
-        total = gather_offsets(&parts, part_of.buf, row_of.buf, size, width, out.buf);
-        Py_END_ALLOW_THREADS
-    }
-    if (total < 0 && !PyErr_Occurred())
-        PyErr_SetString(PyExc_IndexError, "a row lies outside its part");
-    release_parts(&parts);
-    PyBuffer_Release(&part_of);
-    PyBuffer_Release(&row_of);
-    PyBuffer_Release(&out);
-    return total < 0 ? NULL : PyLong_FromLongLong(total);
 }
 
 static PyObject *gather_texts(PyObject *module, PyObject *args)
@@ -906,39 +1001,104 @@ static PyObject *gather_texts(PyObject *module, PyObject *args)
     Py_buffer part_of, row_of, offsets, out;
     Py_ssize_t width;
     Parts parts = {0};
-    if (!PyArg_ParseTuple(args, "O!y*y*ny*w*", &PyList_Type, &list, &part_of, &row_of, &width, &offsets, &out))
+    if (!PyArg_ParseTuple(args, "O!y*y*nw*w*", &PyList_Type, &list, &part_of, &row_of, &width, &offsets, &out))
         return NULL;
     Py_ssize_t size = part_of.len / 4;
-    int is_done = 0;
+    int64_t total = -1;
     if (width > 0 && !is_too_short(&row_of, size, 4, "rows") && !is_too_short(&offsets, size + 1, 4, "offsets") &&
-        !is_too_short(&out, ((int32_t *)offsets.buf)[size], width, "out") && parse_parts(list, &parts)) {
-        const uint32_t *part = part_of.buf, *row = row_of.buf;
-        const int32_t *target = offsets.buf;
+        parse_parts(list, &parts)) {
+        Packed to = {offsets.buf, out.buf, out.len, width};
         Py_BEGIN_ALLOW_THREADS
-        /* The same rows were checked by gather_text_offsets, which gave `offsets`; a changed list is still refused. */
-        is_done = 1;
-        for (Py_ssize_t at = 0; at < size && is_done; at++) {
-            const int32_t *from = part[at] < (size_t)parts.count && ((Py_ssize_t)row[at] + 2) * 4 <= parts.values[part[at]].len
-                                      ? (const int32_t *)parts.values[part[at]].buf + row[at]
-                                      : NULL;
-            Py_ssize_t length = (Py_ssize_t)target[at + 1] - target[at];
-            if (!from || target[at] < 0 || length < 0 || target[at + 1] > target[size] || from[1] - from[0] != length ||
-                from[0] < 0 || from[1] > parts.data[part[at]].len / width)
-                is_done = 0;
-            else if (length)
-                memcpy((uint8_t *)out.buf + (Py_ssize_t)target[at] * width,
-                       (const uint8_t *)parts.data[part[at]].buf + (Py_ssize_t)from[0] * width, (size_t)(length * width));
-        }
+        total = pack_texts(&parts, part_of.buf, row_of.buf, size, &to);
         Py_END_ALLOW_THREADS
     }
-    if (!is_done && !PyErr_Occurred())
-        PyErr_SetString(PyExc_IndexError, "a row lies outside its part, or the offsets are of other rows");
+    if (total < 0 && !PyErr_Occurred())
+        PyErr_SetString(PyExc_IndexError, "a row lies outside its part");
     release_parts(&parts);
     PyBuffer_Release(&part_of);
     PyBuffer_Release(&row_of);
     PyBuffer_Release(&offsets);
     PyBuffer_Release(&out);
-    if (!is_done)
+    return total < 0 ? NULL : PyLong_FromLongLong(total);
+}
+
+/* Gathers bits, of parts that may have none: these count as ones. Returns how many are ones, or -1 as above. */
+static int64_t gather_all_bits(const Parts *parts, const int64_t *first_of, const uint32_t *part_of, const uint32_t *row_of,
+                               Py_ssize_t size, uint8_t *out)
+{
+    int64_t ones = 0;
+    unsigned byte = 0;
+    for (Py_ssize_t at = 0; at < size; at++) {
+        uint32_t part = part_of[at];
+        if (part >= (size_t)parts->count)
+            return -1;
+        unsigned bit = 1;
+        if (parts->values[part].buf) {
+            int64_t place = first_of[part] + row_of[at];
+            if (place >> 3 >= parts->values[part].len)
+                return -1;
+            bit = ((const uint8_t *)parts->values[part].buf)[place >> 3] >> (place & 7) & 1;
+        }
+        ones += bit;
+        byte |= bit << (at & 7);
+        if ((at & 7) == 7 || at + 1 == size) {
+            out[at >> 3] = (uint8_t)byte;
+            byte = 0;
+        }
+    }
+    return ones;
+}
+
+static PyObject *gather_bits(PyObject *module, PyObject *args)
+{
+    PyObject *list;
+    Py_buffer firsts, part_of, row_of, out;
+    Parts parts = {0};
+    if (!PyArg_ParseTuple(args, "O!y*y*y*w*", &PyList_Type, &list, &firsts, &part_of, &row_of, &out))
+        return NULL;
+    Py_ssize_t size = part_of.len / 4, count = PyList_GET_SIZE(list);
+    int64_t ones = -1;
+    int is_right = !is_too_short(&row_of, size, 4, "rows") && !is_too_short(&out, (size + 7) / 8, 1, "out") &&
+                   !is_too_short(&firsts, count, 8, "firsts");
+    for (Py_ssize_t at = 0; at < count && is_right; at++)
+        if (((const int64_t *)firsts.buf)[at] < 0) {
+            PyErr_SetString(PyExc_ValueError, "a part begins before its bits");
+            is_right = 0;
+        }
+    if (is_right && parse_parts(list, &parts)) {
+        Py_BEGIN_ALLOW_THREADS
+        ones = gather_all_bits(&parts, firsts.buf, part_of.buf, row_of.buf, size, out.buf);
+        Py_END_ALLOW_THREADS
+    }
+    if (ones < 0 && !PyErr_Occurred())
+        PyErr_SetString(PyExc_IndexError, "a row lies outside its part");
+    release_parts(&parts);
+    PyBuffer_Release(&firsts);
+    PyBuffer_Release(&part_of);
+    PyBuffer_Release(&row_of);
+    PyBuffer_Release(&out);
+    return ones < 0 ? NULL : PyLong_FromLongLong(ones);
+}
+
+/* Makes zeros of the rows that have no bit. */
+static PyObject *clear_rows(PyObject *module, PyObject *args)
+{
+    Py_buffer values, bits;
+    Py_ssize_t width;
+    if (!PyArg_ParseTuple(args, "w*ny*", &values, &width, &bits))
+        return NULL;
+    Py_ssize_t size = width > 0 ? values.len / width : 0;
+    int failed = is_too_short(&bits, (size + 7) / 8, 1, "bits");
+    if (!failed) {
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t at = 0; at < size; at++)
+            if (!(((const uint8_t *)bits.buf)[at >> 3] >> (at & 7) & 1))
+                memset((uint8_t *)values.buf + at * width, 0, (size_t)width);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&bits);
+    if (failed)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -950,10 +1110,11 @@ static PyMethodDef methods[] = {
     {"hash_rows", hash_rows, METH_VARARGS, "Hash each row's pieces as one stretch of bytes."},
     {"count_texts", count_texts, METH_VARARGS, "Find distinct texts by their hashes; how many, and the rows beyond."},
     {"count_wholes", count_wholes, METH_VARARGS, "As count_texts, for whole numbers by the hashes of their text."},
-    {"sort_order", sort_order, METH_VARARGS, "The stable order of uint64 keys as int64."},
+    {"sort_rows", sort_rows, METH_VARARGS, "Where the rows of several parts stand in the stable order of their uint64 keys."},
     {"gather_fixed", gather_fixed, METH_VARARGS, "Copy rows of fixed size out of several parts."},
-    {"gather_text_offsets", gather_text_offsets, METH_VARARGS, "Offsets of texts gathered from parts; their total."},
-    {"gather_texts", gather_texts, METH_VARARGS, "Copy texts out of several parts to where the offsets say."},
+    {"gather_texts", gather_texts, METH_VARARGS, "Copy texts out of several parts, as far as there is room; their total."},
+    {"gather_bits", gather_bits, METH_VARARGS, "Copy bits out of several parts; how many are ones."},
+    {"clear_rows", clear_rows, METH_VARARGS, "Make zeros of rows of fixed size that have no bit."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from shoal.base import ConfigError, InputError
 from shoal.data.remote.location import is_url, parse_location, split_address
 from shoal.data.remote.retrying import Retrier
-from shoal.data.remote.shadow import Shadow, open_shadow
+from shoal.data.remote.shadow import Shadow
+from shoal.data.remote.shadows import open_shadow
 from shoal.data.versions.manifest import base_of, manifest_path
 
 

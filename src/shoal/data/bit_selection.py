@@ -1,5 +1,7 @@
 """Where the k-th set bit of a bitmap is, by NumPy alone: the twin of the compiled loop."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,12 +12,6 @@ BLOCK_BITS = 4_096
 _BLOCK_WORDS = BLOCK_BITS // 64
 # Queries answered at once: their words, 512 bytes each, stay in a core's cache.
 _PIECE = 2_048
-
-_IN_BYTE = np.array(
-    [[next((bit for bit in range(8) if bin(byte & ((2 << bit) - 1)).count("1") == k + 1), 0) for k in range(8)]
-     for byte in range(256)],
-    np.int64,
-)  # fmt: skip
 
 
 def select_bits_pure(words: NDArray[np.uint64], ranks: Rows, positions: Rows) -> Rows:
@@ -55,7 +51,7 @@ def _select_sparse(
     word, rest = _step_in(np.bitwise_count(own), positions - ranks[blocks])
     chosen = np.take_along_axis(own, word[:, None], axis=1).view(np.uint8)
     byte, rest = _step_in(np.bitwise_count(chosen), rest)
-    bit = _IN_BYTE[np.take_along_axis(chosen, byte[:, None], axis=1)[:, 0], rest]
+    bit = _in_byte()[np.take_along_axis(chosen, byte[:, None], axis=1)[:, 0], rest]
     rows: Rows = blocks * BLOCK_BITS + word * 64 + byte * 8 + bit
     return rows
 
@@ -67,3 +63,13 @@ def _step_in(counts: NDArray[np.uint8], rest: Rows) -> tuple[Rows, Rows]:
     before = np.take_along_axis(sums, index[:, None], axis=1)[:, 0]
     before = before - np.take_along_axis(counts, index[:, None], axis=1)[:, 0]
     return index, rest - before
+
+
+@cache
+def _in_byte() -> NDArray[np.int64]:
+    """Return int64 [256, 8]: where the k-th set bit of each byte is; made by those who have no compiled loop."""
+    places = [
+        [next((bit for bit in range(8) if bin(byte & ((2 << bit) - 1)).count("1") == k + 1), 0) for k in range(8)]
+        for byte in range(256)
+    ]
+    return np.array(places, np.int64)

@@ -8,52 +8,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from shoal.base import InputError
-from shoal.data.columns import Values
-from shoal.data.divisible import Divisible
-from shoal.data.ingestion.adoption import adopt_segments
-from shoal.data.ingestion.intake import Progress
-from shoal.data.ingestion.sharding import TARGET_SHARD_BYTES, Sharding
-from shoal.data.ingestion.writing import Ingestion, append_content
-from shoal.data.interop import make_huggingface
-from shoal.data.loading.ahead import fetching_ahead, window_for
+from shoal.data.growing import Growing
 from shoal.data.loading.assembly import CacheMode, Steps, TorchLoading, make_loader
-from shoal.data.loading.decoders import Decoder, DecoderName
 from shoal.data.loading.formats import Format
 from shoal.data.loading.gather import RowGatherer, stretches_of
 from shoal.data.loading.loader import Loader, LoaderConfig
 from shoal.data.loading.order import Order
 from shoal.data.loading.pipeline import BatchPreparation, Transform
 from shoal.data.loading.prefetch import PrefetchMode
-from shoal.data.prepare.fitted import FittedPreparation
-from shoal.data.prepare.preparation import Preparation
-from shoal.data.quality.checks import Check
-from shoal.data.quality.rules import Rules
-from shoal.data.quality.unique import Unique
-from shoal.data.remote.shadow import restore_shadow
+from shoal.data.native import Values
+from shoal.data.remote.shadows import restore_shadow
 from shoal.data.sampling.binding import OrderSpec, bound_order
-from shoal.data.sampling.bits import RowMask
-from shoal.data.sampling.stored_rows import StoredRows
-from shoal.data.sampling.subsets import kept_rows, mask_of
 from shoal.data.schema import Schema
-from shoal.data.sources.base import OnBad
-from shoal.data.sources.opening import open_source
-from shoal.data.statistics.profile import Profile
 from shoal.data.storage.shard import ShardFile
 from shoal.data.versions.manifest import load_manifest
-from shoal.data.versions.preparations import publish_preparation
-from shoal.data.versions.staging import load_profile
-from shoal.runtime import Runtime
 
+# A worker that trains opens a dataset and gathers rows. What else a dataset can do, and all of Arrow, takes many times
+# longer to load than that takes to do: the method that needs it loads it.
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from shoal.data.loading.decoders import Decoder, DecoderName
     from shoal.data.loading.torch_dataset import TorchBatches, TorchRows
+    from shoal.data.prepare.fitted import FittedPreparation
+    from shoal.data.prepare.preparation import Preparation
+    from shoal.data.sampling.bits import RowMask
+    from shoal.data.statistics.profile import Profile
 
 
 @dataclass(frozen=True)
-class Dataset(Divisible):
+class Dataset(Growing):
     """The rows of one version of a dataset, or of a hash range of it. Immutable; any number of threads may read.
 
     Rows are numbered 0 to num_rows - 1 in storage order. Shards are memory-mapped, and their digests are checked when
@@ -67,7 +54,12 @@ class Dataset(Divisible):
         return [(file, *file.rows_in(self.hash_range)) for file in files]
 
     @cached_property
-    def _mask(self) -> RowMask | None:
+    def _mask(self) -> "RowMask | None":
+        if not self.recipes:
+            return None
+        from shoal.data.sampling.stored_rows import StoredRows
+        from shoal.data.sampling.subsets import mask_of
+
         digests = [self.digest_after(count) for count in range(1, len(self.recipes) + 1)]
         return mask_of(self.path, self.recipes, digests, StoredRows(self._stretches, self.schema))
 
@@ -78,8 +70,11 @@ class Dataset(Divisible):
         return stored if self._mask is None else self._mask.count
 
     @cached_property
-    def profile(self) -> Profile:
+    def profile(self) -> "Profile":
         """Statistics of the rows: stored with a version, computed in one pass for a subset. Do not change it."""
+        from shoal.data.statistics.profile import Profile
+        from shoal.data.versions.staging import load_profile
+
         if self.is_whole:
             return load_profile(self.folder, self.manifest.profile)
         profile = Profile()
@@ -98,76 +93,15 @@ class Dataset(Divisible):
             restore_shadow(folder, str(shadow.location.parent().child(name)))
         return Dataset(folder, load_manifest(folder, int(version)))
 
-    def append(
-        self,
-        source: object,
-        *,
-        checks: Sequence[Check | Unique] = (),
-        on_bad: OnBad = "raise",
-        num_shards: int | None = None,
-        target_shard_bytes: int = TARGET_SHARD_BYTES,
-        progress: Progress | None = None,
-        expect: int | None = None,
-        evolve: bool = False,
-        workers: int = 1,
-        runtime: str | Runtime = "local",
-    ) -> "Dataset":
-        """Add rows and return the new version; this one stays as it is.
-
-        The rows are added to the newest version, even when that is later than this one: appends from several
-        processes all arrive. Appending the same rows again changes nothing, however they are cut into shards; rows
-        that came by `ingest` are known again only in the same cut. A preparation is taken along unless a column that it
-        takes became wider, or has rows without a value that nothing fills: prepare the new version then.
-
-        Args:
-            source: what `shoal.data.ingest` takes, with the same columns.
-            expect: the number that the newest version must have, for rows that make sense on top of that one alone.
-            evolve: let the rows have columns that the dataset lacks, lack some that it has, and have wider numbers:
-                the new version's columns are those of both, null where a row has none.
-            checks: what the new rows must be like; unique keys are compared among the new rows alone.
-            on_bad: what happens to bad rows, as in `shoal.data.ingest`; a quarantine grows.
-            num_shards: into how many shards; None: by size.
-            target_shard_bytes: size of a shard when `num_shards` is None.
-            progress: called with the rows read so far.
-            workers: how many processes read.
-            runtime: where they run.
-
-        Raises:
-            SchemaError: columns differ.
-            ConflictError: the newest version is not `expect`.
-            UnsupportedError: this is a subset.
-        """
-        self._check_whole("append to")
-        sharding = Sharding(num_shards=num_shards, target_shard_bytes=target_shard_bytes)
-        made = append_content(
-            self.path,
-            open_source(source),
-            self.manifest,
-            ingestion=Ingestion(
-                sharding=sharding, rules=Rules.of(None, checks, on_bad), workers=workers, runtime=runtime
-            ),
-            progress=progress,
-            expect=expect,
-            evolve=evolve,
-        )
-        return Dataset(self.path, made)
-
-    def adopt(self, segments: Sequence[str | os.PathLike[str]]) -> "Dataset":
-        """Add sealed segments of a log as shards without copying them; segments that are in already change nothing.
-
-        They become read-only; other finished Arrow files, which their writers may change, are copied. Their rows have
-        no hashes, so the new version cannot be split.
-        """
-        self._check_whole("adopt segments into")
-        return Dataset(self.path, adopt_segments(self.path, [Path(segment) for segment in segments]))
-
     @staticmethod
     def create_from_segments(path: str | os.PathLike[str], segments: Sequence[str | os.PathLike[str]]) -> "Dataset":
         """Make a dataset of finished Arrow files, or add them to the one that is there, as `adopt` does."""
+        from shoal.data.ingestion.adoption import adopt_segments
+
         folder = Path(path).expanduser().absolute()
         return Dataset(folder, adopt_segments(folder, [Path(segment) for segment in segments]))
 
-    def prepare(self, preparation: Preparation | FittedPreparation) -> "Dataset":
+    def prepare(self, preparation: "Preparation | FittedPreparation") -> "Dataset":
         """Learn a preparation from these rows, make it that of a new version, and return the same rows of that version.
 
         Called on a training split, nothing is learned from the other rows, and yet the whole version has it: every
@@ -179,10 +113,13 @@ class Dataset(Divisible):
             SchemaError: a column is unknown or does not fit its operators, or lacks values that nothing fills.
             ConflictError: the newest version has other columns by now.
         """
+        from shoal.data.prepare.preparation import Preparation
+        from shoal.data.versions.preparations import publish_preparation
+
         fitted = preparation.fit(self) if isinstance(preparation, Preparation) else preparation
         return replace(self, manifest=publish_preparation(self.path, fitted))
 
-    def batches(self, columns: Sequence[str] | None = None, batch_rows: int = 8_192) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str] | None = None, batch_rows: int = 8_192) -> "Iterator[pa.RecordBatch]":
         """Yield the rows as `pyarrow.RecordBatch` of at most `batch_rows`, in storage order.
 
         Nothing is copied, but for subsets with a recipe. `batch_rows` < 1 is an InputError.
@@ -201,6 +138,8 @@ class Dataset(Divisible):
         Tensors become lists of fixed length, in lists. What `datasets` then does is its own affair: no digest is
         checked there any more.
         """
+        from shoal.data.interop import make_huggingface
+
         return make_huggingface(self.batches(columns), self._selected(columns))
 
     def take(self, rows: NDArray[np.int64], columns: Sequence[str] | None = None) -> dict[str, Values]:
@@ -226,7 +165,7 @@ class Dataset(Divisible):
         window: int | None = None,
         order: Order | OrderSpec | None = None,
         prepare: BatchPreparation | bool | None = None,
-        decode: Mapping[str, DecoderName | Decoder] | None = None,
+        decode: "Mapping[str, DecoderName | Decoder] | None" = None,
         transform: Transform | None = None,
         pad: Mapping[str, float] | None = None,
         prefetch: PrefetchMode = "auto",
@@ -275,8 +214,10 @@ class Dataset(Divisible):
             device=device,
             pin_memory=pin_memory,
         )
-        if shuffle and window is None and order is None:
-            window = window_for(self.shadow, self.shards)
+        if shuffle and window is None and order is None and (shadow := self.shadow) is not None:
+            from shoal.data.loading.ahead import window_for
+
+            window = window_for(shadow, self.shards)
         steps = Steps(
             columns=columns,
             cache=cache,
@@ -286,7 +227,12 @@ class Dataset(Divisible):
             decode=decode,
             transform=transform,
         )
-        return fetching_ahead(make_loader(self, config, steps), self.shadow, self.shards, self.shard_rows)
+        made = make_loader(self, config, steps)
+        if (shadow := self.shadow) is None:
+            return made
+        from shoal.data.loading.ahead import fetching_ahead
+
+        return fetching_ahead(made, shadow, self.shards, self.shard_rows)
 
     def as_torch(self, *, batch_size: int, **options: Any) -> "TorchBatches":  # noqa: ANN401  # those of `loader`
         """Return the loader's batches as a `torch.utils.data.IterableDataset`: for Lightning, Accelerate, a DataLoader.
@@ -332,6 +278,8 @@ class Dataset(Divisible):
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Export the rows to anything that reads Arrow streams: pyarrow, polars, DuckDB, pandas."""
+        import pyarrow as pa
+
         reader = pa.RecordBatchReader.from_batches(self.schema.arrow(), self.batches())
         return reader.__arrow_c_stream__(requested_schema)
 
@@ -358,8 +306,10 @@ class Dataset(Divisible):
 
 
 def _cut(
-    stretches: Sequence[tuple[ShardFile, int, int]], mask: RowMask | None, schema: Schema, batch_rows: int
-) -> Iterator[pa.RecordBatch]:
+    stretches: Sequence[tuple[ShardFile, int, int]], mask: "RowMask | None", schema: Schema, batch_rows: int
+) -> "Iterator[pa.RecordBatch]":
+    from shoal.data.sampling.subsets import kept_rows
+
     at = 0
     for file, start, stop in stretches:
         for batch in file.batches(start, stop, schema):

@@ -3,15 +3,15 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Self
 
 from shoal.base import InputError
 from shoal.data.sampling.recipes import Recipe
-from shoal.data.sampling.splitting import group_recipes, hash_ranges, range_recipes, time_recipes
-from shoal.data.sampling.subsets import filter_recipe, sample_recipe
 from shoal.data.versioned import Versioned
+
+# What divides is loaded by the method that does it: whoever opens a part by its address has it divided already.
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Divisible(Versioned):
         """How many rows there are."""
 
     @abstractmethod
-    def batches(self, columns: Sequence[str] | None = None, batch_rows: int = 8_192) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str] | None = None, batch_rows: int = 8_192) -> "Iterator[pa.RecordBatch]":
         """Yield the rows in storage order."""
 
     def split(
@@ -49,6 +49,8 @@ class Divisible(Versioned):
             InputError: fractions out of range, or `key` and `by` both.
             UnsupportedError: another key, or rows in order of arrival without `by`.
         """
+        from shoal.data.sampling.splitting import group_recipes, hash_ranges, range_recipes
+
         if by is not None:
             if key is not None:
                 raise InputError(f"cannot split by key={key!r} and by={by!r} at once", next_step="leave one out")
@@ -72,6 +74,8 @@ class Divisible(Versioned):
         Raises:
             InputError: cuts and fractions both or neither, or rows without a time.
         """
+        from shoal.data.sampling.splitting import time_recipes
+
         return self._subsets(time_recipes(self, column, at, fractions))
 
     def sample(self, amount: int | float, *, by: str | None = None, seed: int = 0) -> Self:
@@ -89,6 +93,8 @@ class Divisible(Versioned):
         Raises:
             InputError: the amount is out of range, or more rows than there are (when first read).
         """
+        from shoal.data.sampling.subsets import sample_recipe
+
         return self._subsets([sample_recipe(self.schema, amount, by, seed)])[0]
 
     def filter(self, *predicates: object) -> Self:
@@ -97,6 +103,8 @@ class Divisible(Versioned):
         Also (name, "is null"), (name, "is not null"), ("any", p, q), ("all", p, q), ("not", p). A comparison with a
         missing value does not hold.
         """
+        from shoal.data.sampling.subsets import filter_recipe
+
         return self._subsets([filter_recipe(self.schema, predicates)])[0]
 
     def _subsets(self, recipes: Sequence[Recipe]) -> tuple[Self, ...]:

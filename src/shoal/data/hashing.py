@@ -14,8 +14,6 @@ from shoal.data.columns import decode
 from shoal.data.schema import NUMBERS, Column, Schema
 from shoal.data.texts import Texts, texts_of
 
-HASH_SPAN = 2**64
-
 # One stretch of every row's content: ("v", 1, -, -, valid), ("f", width, values, -, -), ("n", width, offsets, -, valid)
 # or ("t", width, offsets, data, valid), as _statistics.c describes them.
 _Piece = tuple[str, int, NDArray[Any] | None, NDArray[np.uint8] | None, NDArray[np.bool_] | None]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from shoal.data.bit_selection import select_bits_pure
@@ -266,7 +265,10 @@ def map_pages(path: Path) -> tuple[Any, *FileKey]:
         return mapped
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
-        # Arrow's map, and not Python's: that one keeps a descriptor for each.
+        # Arrow's map, and not Python's: that one keeps a descriptor for each. Where the loops are compiled, it is not
+        # loaded.
+        import pyarrow as pa
+
         with pa.memory_map(str(path)) as pages:
             memory = pages.read_buffer() if found.st_size else b""
     return memory, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

@@ -3,25 +3,23 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shoal.base import CorruptError, InputError, register_handle
-from shoal.data.addresses import LocalAddress, folder_for_writing, local_address
 from shoal.data.dataset import Dataset
-from shoal.data.ingestion.intake import Progress
-from shoal.data.ingestion.sharding import TARGET_SHARD_BYTES, Sharding
-from shoal.data.ingestion.writing import Ingestion, write_content
-from shoal.data.quality.checks import Check
-from shoal.data.quality.rules import Rules
-from shoal.data.quality.unique import Unique
 from shoal.data.remote.location import is_url
 from shoal.data.sampling.recipes import parse_address
-from shoal.data.sampling.subsets import check_recipes
-from shoal.data.schema import Schema
-from shoal.data.sources.base import OnBad
-from shoal.data.sources.opening import open_source
-from shoal.data.storage.shard import check_size
+from shoal.data.storage.shard import TARGET_SHARD_BYTES, check_size
 from shoal.data.versions.manifest import load_manifest
-from shoal.runtime import Runtime
+
+# What ingests is loaded by those who ingest, what fetches by those whose data lies elsewhere: opening takes neither.
+if TYPE_CHECKING:
+    from shoal.data.ingestion.intake import Progress
+    from shoal.data.quality.checks import Check
+    from shoal.data.quality.unique import Unique
+    from shoal.data.schema import Schema
+    from shoal.data.sources.base import OnBad
+    from shoal.runtime import Runtime
 
 
 def ingest(
@@ -29,14 +27,14 @@ def ingest(
     path: str | os.PathLike[str],
     *,
     key: str | None = None,
-    schema: Schema | Mapping[str, str] | None = None,
-    checks: Sequence[Check | Unique] = (),
-    on_bad: OnBad = "raise",
+    schema: "Schema | Mapping[str, str] | None" = None,
+    checks: "Sequence[Check | Unique]" = (),
+    on_bad: "OnBad" = "raise",
     num_shards: int | None = None,
     target_shard_bytes: int = TARGET_SHARD_BYTES,
     workers: int = 1,
-    runtime: str | Runtime = "local",
-    progress: Progress | None = None,
+    runtime: "str | Runtime" = "local",
+    progress: "Progress | None" = None,
     options: Mapping[str, object] | None = None,
 ) -> Dataset:
     """Store a source's rows as a dataset in a folder, and return it.
@@ -73,6 +71,12 @@ def ingest(
         SchemaError: a column cannot be stored, or columns change on the way.
         StorageFullError: no room.
     """
+    from shoal.data.addresses import folder_for_writing
+    from shoal.data.ingestion.sharding import Sharding
+    from shoal.data.ingestion.writing import Ingestion, write_content
+    from shoal.data.quality.rules import Rules
+    from shoal.data.sources.opening import open_source
+
     folder = folder_for_writing(path, options)
     sharding = Sharding(num_shards=num_shards, target_shard_bytes=target_shard_bytes)
     rules = Rules.of(schema, checks, on_bad)
@@ -97,8 +101,10 @@ def open_dataset(
         InputError: what the address says of a subset cannot be read, or does not go with the columns.
         CorruptError: the version's file is damaged.
     """
-    path = local_address(path, version, options) if is_url(path) else path
-    version = None if isinstance(path, LocalAddress) else version
+    if is_url(path):
+        from shoal.data.addresses import local_address
+
+        path, version = local_address(path, version, options), None
     parts = parse_address(os.fspath(path))
     # A folder whose own name ends in "@3" is meant by its name.
     if parts is None or os.path.isdir(path):  # noqa: PTH112 - Path raises for a name that is too long
@@ -108,7 +114,10 @@ def open_dataset(
         raise InputError(f"{path} names a version, and version={version} another", next_step="leave one of them out")
     folder = Path(parts[0]).expanduser().absolute()
     manifest = load_manifest(folder, parts[1])
-    check_recipes(parts[3], manifest.schema)
+    if parts[3]:
+        from shoal.data.sampling.subsets import check_recipes
+
+        check_recipes(parts[3], manifest.schema)
     return Dataset(folder, manifest, parts[2], parts[3])
 
 

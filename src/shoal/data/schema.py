@@ -3,36 +3,46 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from shoal.base import InputError, SchemaError
 
+# Arrow is loaded by the functions that speak of its types: whoever reads rows from a folder needs none of them.
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 HASH_COLUMN = "_hash"
+HASH_SPAN = 2**64
 # Said where rows are refused that a dataset could take in with other columns.
 EVOLVE_HINT = "; append(..., evolve=True) lets new columns in, and fills missing ones with nulls"
-NUMBERS = {
-    name: getattr(pa, name)()
-    for name in (
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "float16",
-        "float32",
-        "float64",
-    )
-}
-# All instants are stored in one unit, so that sources that disagree about it can be appended to each other.
-_OTHERS = {"bool": pa.bool_(), "string": pa.string(), "binary": pa.binary(), "timestamp": pa.timestamp("us")}
-_TYPES = {**NUMBERS, **_OTHERS}
+NUMBERS = (
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+)
+_TYPES = (*NUMBERS, "bool", "string", "binary", "timestamp")
 _TYPE_TEXT = re.compile(r"(?P<dtype>\w+)(\[(?P<inside>any|[1-9]\d*(\s*,\s*[1-9]\d*)*)\])?( or null)?")
+
+
+@cache
+def value_types() -> "dict[str, pa.DataType]":
+    """Return the Arrow type of one value for each dtype that a column may have; do not change it."""
+    import pyarrow as pa
+
+    # All instants are stored in one unit, so that sources that disagree about it can be appended to each other.
+    others = {"bool": pa.bool_(), "string": pa.string(), "binary": pa.binary(), "timestamp": pa.timestamp("us")}
+    return {**{name: getattr(pa, name)() for name in NUMBERS}, **others}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +89,11 @@ class Column:
         """Bytes of one row in memory; for text and blobs the size of their offset alone."""
         return int(self.numpy_dtype.itemsize * np.prod(self.shape, dtype=np.int64))
 
-    def arrow_type(self) -> pa.DataType:
+    def arrow_type(self) -> "pa.DataType":
         """The Arrow type in which the column is stored."""
-        value = _TYPES[self.dtype]
+        import pyarrow as pa
+
+        value = value_types()[self.dtype]
         if self.is_list:
             return pa.list_(value)
         return pa.fixed_shape_tensor(value, self.shape) if self.shape else value
@@ -131,8 +143,10 @@ class Schema:
         check_names("columns", names)
         return self if names is None else Schema(tuple(self[name] for name in names))
 
-    def arrow(self) -> pa.Schema:
+    def arrow(self) -> "pa.Schema":
         """The equivalent `pyarrow.Schema`."""
+        import pyarrow as pa
+
         return pa.schema([pa.field(c.name, c.arrow_type(), nullable=c.nullable) for c in self.columns])
 
     def widened(self, other: "Schema", *, hint: str = "") -> "Schema":
@@ -187,7 +201,7 @@ def parse_column(name: str, text: str) -> Column:
     return Column(name=name, dtype=match["dtype"], shape=shape, nullable=True, is_list=inside == "any")
 
 
-def schema_from_arrow(schema: pa.Schema) -> Schema:
+def schema_from_arrow(schema: "pa.Schema") -> Schema:
     """Map an Arrow schema onto shoal's columns; whether a column holds nulls is not known yet, so it is not nullable.
 
     Raises:
@@ -196,7 +210,9 @@ def schema_from_arrow(schema: pa.Schema) -> Schema:
     return Schema(tuple(_column(field.name, field.type) for field in schema))
 
 
-def _column(name: str, arrow_type: pa.DataType) -> Column:
+def _column(name: str, arrow_type: "pa.DataType") -> Column:
+    import pyarrow as pa
+
     shape: list[int] = []
     value = arrow_type
     if isinstance(value, pa.DictionaryType):
@@ -222,7 +238,9 @@ def _column(name: str, arrow_type: pa.DataType) -> Column:
     return Column(name=name, dtype=dtype, shape=tuple(shape), is_list=is_list)
 
 
-def _dtype_name(value: pa.DataType) -> str | None:
+def _dtype_name(value: "pa.DataType") -> str | None:
+    import pyarrow as pa
+
     types = pa.types
     if types.is_string(value) or types.is_large_string(value) or types.is_string_view(value):
         return "string"
@@ -232,4 +250,4 @@ def _dtype_name(value: pa.DataType) -> str | None:
         return "binary"
     if types.is_timestamp(value) or types.is_date(value):
         return "timestamp"
-    return next((name for name, known in _TYPES.items() if known.equals(value)), None)
+    return next((name for name, known in value_types().items() if known.equals(value)), None)

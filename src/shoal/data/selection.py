@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shoal.base import UnsupportedError, digest_json
-from shoal.data.prepare.fitted import FittedPreparation
-from shoal.data.remote.shadow import Shadow, restore_shadow, shadow_of
+from shoal.data.remote.shadows import restore_shadow, shadow_of
 from shoal.data.sampling.recipes import Recipe, address_text
 from shoal.data.schema import Schema
 from shoal.data.sources.facts import SourceFact
 from shoal.data.storage.shard import FULL_RANGE, HashRange, Shard
 from shoal.data.versions.manifest import Manifest
-from shoal.data.versions.preparations import load_preparation
+
+if TYPE_CHECKING:
+    from shoal.data.prepare.fitted import FittedPreparation
+    from shoal.data.remote.shadow import Shadow
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,14 @@ class Selection:
         return self.manifest.key
 
     @cached_property
-    def preparation(self) -> FittedPreparation | None:
+    def preparation(self) -> "FittedPreparation | None":
         """What is done to every batch of this version, as `Dataset.prepare` has learned it; None for nothing."""
         digest = self.manifest.preparation
-        return None if digest is None else load_preparation(self.folder, digest)
+        if digest is None:
+            return None
+        from shoal.data.versions.preparations import load_preparation  # all operators, for those who prepare
+
+        return load_preparation(self.folder, digest)
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -113,7 +120,7 @@ class Selection:
         return self.path if (shadow := self.shadow) is None else shadow.folder
 
     @property
-    def shadow(self) -> Shadow | None:
+    def shadow(self) -> "Shadow | None":
         """What fetches the shards of a dataset that lies in a store; None for one in a folder."""
         return None if self.origin is None else restore_shadow(self.path, self.origin)
 

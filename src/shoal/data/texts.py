@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from shoal.data.schema import NUMBERS, Column
+from shoal.data.schema import Column, value_types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Texts:
         offsets, data = pa.py_buffer(self.offsets), pa.py_buffer(self.data)
         if not column.is_list:
             return pa.Array.from_buffers(column.arrow_type(), num_rows, [bitmap, offsets, data])
-        numbers = pa.Array.from_buffers(NUMBERS[column.dtype], len(self.data) // self.width, [None, data])
+        numbers = pa.Array.from_buffers(value_types()[column.dtype], len(self.data) // self.width, [None, data])
         return pa.Array.from_buffers(column.arrow_type(), num_rows, [bitmap, offsets], children=[numbers])
 
 

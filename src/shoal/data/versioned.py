@@ -3,20 +3,19 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from shoal.base import InputError, UnsupportedError
-from shoal.data.ingestion.resharding import reshard
-from shoal.data.ingestion.sharding import TARGET_SHARD_BYTES, Sharding
 from shoal.data.schema import Schema
 from shoal.data.selection import Selection
-from shoal.data.storage.shard import Shard, ShardFile
-from shoal.data.versions.balance import Balance, balance_of
-from shoal.data.versions.difference import Difference, Side, difference
-from shoal.data.versions.evolution import Evolution, evolve
+from shoal.data.storage.shard import TARGET_SHARD_BYTES, Shard, ShardFile
 from shoal.data.versions.manifest import Manifest, load_history, load_manifest
-from shoal.data.versions.mirror import fill_mirror, repair, repair_stored, verify
-from shoal.data.versions.staging import load_profile
+
+# What makes and compares versions is loaded by the method that does it: whoever opens a dataset to read rows, as every
+# worker of a training does, would wait for all of it.
+if TYPE_CHECKING:
+    from shoal.data.versions.balance import Balance
+    from shoal.data.versions.difference import Difference, Side
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,11 @@ class Versioned(Selection):
         return ShardFile(lambda: self.shard_path(shard), shard, schema or self.schema, self.manifest.layout(shard))
 
     @property
-    def balance(self) -> Balance:
+    def balance(self) -> "Balance":
         """Rows and bytes per shard, and the keys that make them uneven; nothing is read but the statistics."""
+        from shoal.data.versions.balance import balance_of
+        from shoal.data.versions.staging import load_profile
+
         return balance_of(self.shards, self.key, load_profile(self.folder, self.manifest.profile))
 
     @property
@@ -70,6 +72,8 @@ class Versioned(Selection):
             ConflictError: the newest version is not `expect`.
             UnsupportedError: this is a subset.
         """
+        from shoal.data.versions.evolution import Evolution, evolve
+
         self._check_whole("evolve")
         evolution = Evolution(add=add or {}, rename=rename or {}, widen=widen or {}, drop=drop)
         return replace(self, manifest=evolve(self.path, evolution, expect=expect))
@@ -97,6 +101,9 @@ class Versioned(Selection):
             ConflictError: others changed the same rows meanwhile.
             UnsupportedError: this is a subset.
         """
+        from shoal.data.ingestion.resharding import reshard
+        from shoal.data.ingestion.sharding import Sharding
+
         self._check_whole("reshard")
         sharding = Sharding(num_shards=num_shards, target_shard_bytes=target_shard_bytes)
         made = reshard(
@@ -109,7 +116,7 @@ class Versioned(Selection):
         )
         return replace(self, manifest=made)
 
-    def diff(self, before: "int | Versioned") -> Difference:
+    def diff(self, before: "int | Versioned") -> "Difference":
         """Return what turns `before`, a version's number or another opened version, into this one.
 
         Only shards that one of the two lacks are read. What is equal wherever it lies is no difference: resharding
@@ -119,6 +126,8 @@ class Versioned(Selection):
             NotFoundError: there is no such version.
             UnsupportedError: one of the two is a subset.
         """
+        from shoal.data.versions.difference import difference
+
         other = before if isinstance(before, Versioned) else replace(self, manifest=load_manifest(self.folder, before))
         for side in (self, other):
             _check_whole(side, "compare")
@@ -140,6 +149,8 @@ class Versioned(Selection):
             CorruptError: a shard is damaged; repair it first.
             StorageFullError: no room there.
         """
+        from shoal.data.versions.mirror import fill_mirror
+
         return fill_mirror(self.folder, location)
 
     def verify(self) -> None:
@@ -149,6 +160,8 @@ class Versioned(Selection):
             CorruptError: some bytes differ; the message names every damaged or missing file.
             ShardMissingError: files are gone, and no other is damaged.
         """
+        from shoal.data.versions.mirror import verify
+
         verify(self.path, replace(self.manifest, shards=self.shards), self.shard_path)
 
     def repair(self, from_: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
@@ -162,6 +175,8 @@ class Versioned(Selection):
             CorruptError: the copy is damaged too; what could be repaired is.
             UnsupportedError: something is damaged on a web server, which is not written to.
         """
+        from shoal.data.versions.mirror import repair, repair_stored
+
         manifest = replace(self.manifest, shards=self.shards)
         if (shadow := self.shadow) is None:
             return repair(self.path, manifest, from_)
@@ -171,7 +186,10 @@ class Versioned(Selection):
         _check_whole(self, action)
 
 
-def _side(dataset: Versioned) -> Side:
+def _side(dataset: Versioned) -> "Side":
+    from shoal.data.versions.difference import Side
+    from shoal.data.versions.staging import load_profile
+
     profile = load_profile(dataset.folder, dataset.manifest.profile)
     return Side(manifest=dataset.manifest, open_shard=dataset.open_shard, profile=profile)
 

@@ -4,24 +4,27 @@ It speaks what shoal asks of a store: GET and HEAD with ranges, PUT (also create
 """
 
 import os
+import re
 import shutil
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import SHUT_RDWR, SO_LINGER, SOL_SOCKET
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 from shoal.base import InputError, new_token
 
 FaultKind = Literal["stall", "reset", "truncate", "status", "wrong_bytes", "changed"]
 _COPY_BYTES = 1 << 20
+_KEY = re.compile(r"<Key>(.*?)</Key>")
 
 
 @dataclass(slots=True)
@@ -171,11 +174,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, headers={"ETag": _etag(path)})
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         path, query = self._target()
         owner = self.server.owner
         owner.note("POST", self.path, 0, 0)
         if self._suffers(owner.take_fault("POST", self.path)):
+            return
+        if "delete" in query:
+            keys = _KEY.findall(body.decode())
+            for key in keys:
+                (path / unescape(key)).unlink(missing_ok=True)
+            deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+            self._answer(200, f"<DeleteResult>{deleted}</DeleteResult>")
             return
         uploads = owner.folder / ".uploads"
         if "uploads" in query:
@@ -322,12 +332,16 @@ def _etag(path: Path) -> str:
     return f'"{found.st_mtime_ns:x}-{found.st_size:x}"'
 
 
+def _changed(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
+
+
 def _listing(bucket: Path, prefix: str) -> str:
     files = sorted(
         path for path in bucket.rglob("*") if path.is_file() and not any(part.startswith(".") for part in path.parts)
     )
     items = "".join(
-        f"<Contents><Key>{escape(key)}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+        f"<Contents><Key>{escape(key)}</Key><LastModified>{_changed(path)}</LastModified>"
         f"<ETag>{escape(_etag(path))}</ETag><Size>{path.stat().st_size}</Size></Contents>"
         for path in files
         if (key := path.relative_to(bucket).as_posix()).startswith(prefix)

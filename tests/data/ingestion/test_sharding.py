@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from shoal.base import InputError, StorageFullError
-from shoal.data.hashing import HASH_SPAN, row_hashes
+from shoal.data.hashing import row_hashes
 from shoal.data.ingestion.sharding import Sharding, write_shards
-from shoal.data.schema import schema_from_arrow
+from shoal.data.schema import HASH_SPAN, schema_from_arrow
 from shoal.data.storage.sorting import SortedRuns
 
 

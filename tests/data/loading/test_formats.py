@@ -34,24 +34,6 @@ def arrays() -> dict[str, object]:
     }
 
 
-def test_arrow_batches_are_the_columns_as_they_are_stored() -> None:
-    batch = make_formatter("arrow", SCHEMA, {}, None, None)(arrays())
-
-    assert batch.schema.types == SCHEMA.arrow().types
-    assert batch.column("weight").to_pylist() == [0.5, None, 1.5]
-    assert batch.column("text").to_pylist() == ["a", "", "übel"]
-    assert batch.column("tags").to_pylist() == [[1, 2], [], [3]]
-    batch.validate(full=True)
-
-
-def test_arrow_takes_what_a_transform_made_and_names_what_it_cannot() -> None:
-    arrow = make_formatter("arrow", SCHEMA, {}, None, None)
-
-    assert arrow({"image": np.zeros((2, 3), np.float32), "n": [1, 2]}).column("image").type.shape == [3]
-    with pytest.raises(InputError, match="'x'"):
-        arrow({"x": [object()]})
-
-
 def test_numpy_batches_hold_text_as_objects_and_lists_packed() -> None:
     batch = make_formatter("numpy", SCHEMA, {}, None, None)(arrays())
 

@@ -172,6 +172,27 @@ def test_parts_of_a_batch_never_overlap_and_are_balanced(num_rows: int, num_part
         assert sum(map(len, parts)) == found.num_rows(batch)
 
 
+@given(num_rows=st.integers(1, 60), data=st.data(), num_parts=st.integers(1, 9), epoch=st.integers(0, 3))
+@settings(deadline=None, max_examples=25)
+def test_a_stretch_of_any_size_is_cut_into_parts_and_its_rows_are_known(
+    num_rows: int, data: st.DataObject, num_parts: int, epoch: int
+) -> None:
+    found = loader(num_rows)
+    first = data.draw(st.integers(0, num_rows))
+    size = data.draw(st.integers(0, num_rows - first))
+
+    parts = [found.stretch(epoch, first, size, part, num_parts)["row"] for part in range(num_parts)]
+
+    assert np.array_equal(np.concatenate(parts), found.row_numbers(epoch, first, size))
+    assert found.row_numbers(epoch, 0, num_rows)[first : first + size].tolist() == np.concatenate(parts).tolist()
+
+
+@pytest.mark.parametrize("place", [(0, 15, 6, 0, 1), (0, -1, 2, 0, 1), (-1, 0, 2, 0, 1), (0, 0, 2, 2, 2)])
+def test_a_stretch_that_is_not_there_is_refused(place: tuple[int, int, int, int, int]) -> None:
+    with pytest.raises(InputError, match="an epoch has 20 rows"):
+        loader(20).stretch(*place)
+
+
 @pytest.mark.parametrize("place", [(-1, 0, 0, 1), (0, 3, 0, 1), (0, -1, 0, 1), (0, 0, 1, 1), (0, 0, -1, 2)])
 def test_a_batch_that_does_not_exist_is_refused(place: tuple[int, int, int, int]) -> None:
     with pytest.raises(InputError, match="3 batches"):

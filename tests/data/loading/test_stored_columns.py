@@ -1,13 +1,11 @@
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from shoal.data import Column, Schema
+from shoal.data import Column
 from shoal.data.layout import Layout
-from shoal.data.loading.stored_columns import Piece, PieceFinder, find_piece
-from shoal.data.storage.shard import OpenBatch, ShardFile, address_of, write_shard
+from shoal.data.loading.stored_columns import find_piece
+from shoal.data.storage.shard import OpenBatch, address_of
 
 
 def opened(array: pa.Array, layout: Layout | None = None) -> OpenBatch:
@@ -95,67 +93,3 @@ def test_a_number_that_was_narrower_keeps_its_stored_type() -> None:
     piece = find_piece(opened(pa.array([1, 2], pa.int8())), Column(name="x", dtype="int64"), 0)
 
     assert (piece.kind, piece.dtype) == ("fixed", np.int8)
-
-
-WIDE = Schema(
-    (
-        Column(name="image", dtype="uint8", shape=(2, 3)),
-        Column(name="n", dtype="int32", nullable=True),
-        Column(name="widened", dtype="int64"),
-        Column(name="flag", dtype="bool", nullable=True),
-        Column(name="text", dtype="string", nullable=True),
-        Column(name="blob", dtype="binary"),
-        Column(name="tags", dtype="int16", is_list=True),
-        Column(name="when", dtype="timestamp"),
-        Column(name="kind", dtype="string"),
-    )
-)
-
-
-def wide_file(folder: Path, num_rows: int, *, with_nulls: bool) -> ShardFile:
-    rng = np.random.default_rng(num_rows)
-    null = rng.random(num_rows) < (0.5 if with_nulls else 0)
-    columns = [
-        pa.FixedShapeTensorArray.from_numpy_ndarray(rng.integers(0, 9, (num_rows, 2, 3), dtype=np.uint8)),
-        pa.array(rng.integers(0, 9, num_rows, dtype=np.int32), mask=null),
-        pa.array(rng.integers(0, 9, num_rows, dtype=np.int8)),
-        pa.array(rng.random(num_rows) < 0.5, mask=null),
-        pa.array([f"text {row}" for row in range(num_rows)], mask=null),
-        pa.array([b"blob" * (row % 3) for row in range(num_rows)]),
-        pa.array([[row] * (row % 4) for row in range(num_rows)], pa.list_(pa.int16())),
-        pa.array(rng.integers(0, 9, num_rows), pa.timestamp("us")),
-        pa.array(["a", "b"] * num_rows).slice(0, num_rows).cast(pa.large_string()),
-        pa.array(np.arange(num_rows, dtype=np.uint64)),
-    ]
-    path = folder / f"{num_rows}-{with_nulls}.arrow"
-    batch = pa.RecordBatch.from_arrays(columns, names=[*WIDE.names, "_hash"])
-    return ShardFile(path, write_shard(batch, path), WIDE)
-
-
-def content(piece: Piece) -> list[object]:
-    arrays = [piece.values, piece.items, piece.valid]
-    return [piece.kind, piece.dtype, piece.first_bit, *(None if a is None else (a.shape, a.tobytes()) for a in arrays)]
-
-
-@pytest.mark.parametrize("start", [0, 3])
-def test_what_is_known_of_one_file_finds_the_same_pieces_in_others_as_arrow_does(tmp_path: Path, start: int) -> None:
-    finder = PieceFinder(WIDE.columns)
-    for num_rows, with_nulls in [(50, False), (7, True), (8, True), (1_000, False), (65, True), (4, False)]:
-        opened = wide_file(tmp_path, num_rows, with_nulls=with_nulls).open_batches[0]
-        assert opened.body is not None
-
-        found = finder.find(opened, start)
-
-        expected = [find_piece(OpenBatch(opened.batch), column, start) for column in WIDE.columns]
-        assert [content(piece) for piece in found] == [content(piece) for piece in expected]
-
-
-def test_a_second_file_of_a_kind_is_not_opened_by_arrow(tmp_path: Path) -> None:
-    schema = WIDE.select([name for name in WIDE.names if name != "kind"])
-    finder = PieceFinder(schema.columns)
-    first, second = (wide_file(tmp_path, num_rows, with_nulls=False).open_batches[0] for num_rows in (20, 30))
-
-    finder.find(first, 0)
-    finder.find(second, 0)
-
-    assert ["batch" in opened.__dict__ for opened in (first, second)] == [True, False]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from shoal.data import Column
-from shoal.data.loading.stored_columns import Piece
+from shoal.data.loading.pieces import Piece
 from shoal.data.loading.tables import FixedTables, tables_for
 
 STARTS = np.array([0, 3, 5])

@@ -13,7 +13,7 @@ def fetched():
 
 
 def test_nothing_is_fetched_before_the_first_batch_and_then_each_shard_once(fetched):
-    collector = ShardCollector(fetched.append, range(20))
+    collector = ShardCollector(lambda shard, _: fetched.append(shard), range(20))
     assert fetched == []
 
     for position in range(3):
@@ -27,7 +27,7 @@ def test_nothing_is_fetched_before_the_first_batch_and_then_each_shard_once(fetc
 
 def test_nobody_waits_for_shards_that_are_under_way():
     gate = threading.Event()
-    collector = ShardCollector(lambda shard: gate.wait(), range(20))
+    collector = ShardCollector(lambda shard, _: gate.wait(), range(20))
 
     collector.reach(0, 0)
 
@@ -38,7 +38,7 @@ def test_nobody_waits_for_shards_that_are_under_way():
 def test_nothing_more_is_begun_after_closing(fetched):
     gate = threading.Event()
 
-    def fetch(shard):
+    def fetch(shard, _):
         gate.wait()
         fetched.append(shard)
 
@@ -54,7 +54,7 @@ def test_nothing_more_is_begun_after_closing(fetched):
 def test_the_first_failure_ends_it_and_is_left_to_who_needs_the_shard():
     asked = []
 
-    def fetch(shard):
+    def fetch(shard, _):
         asked.append(shard)
         raise RemoteError("cannot fetch", next_step="check the store")
 
@@ -66,7 +66,7 @@ def test_the_first_failure_ends_it_and_is_left_to_who_needs_the_shard():
 
 
 def test_a_forked_child_begins_nothing():
-    collector = ShardCollector(lambda shard: os._exit(1), range(3))
+    collector = ShardCollector(lambda shard, _: os._exit(1), range(3))
     child = os.fork()
     if child == 0:
         collector.reach(0, 0)
@@ -77,8 +77,21 @@ def test_a_forked_child_begins_nothing():
 
 
 def test_a_dataset_without_shards_is_nothing_to_do(fetched):
-    collector = ShardCollector(fetched.append, [])
+    collector = ShardCollector(lambda shard, _: fetched.append(shard), [])
     collector.reach(0, 0)
     collector.join()
 
     assert fetched == []
+
+
+@pytest.mark.parametrize(
+    ("num_shards", "together"),
+    [(1, [1]), (3, [3] * 3), (8, [8] * 8), (10, [8] * 8 + [2] * 2), (16, [8] * 16)],
+)
+def test_each_fetch_is_told_how_many_are_under_way(num_shards, together):
+    told = {}
+    collector = ShardCollector(told.__setitem__, range(num_shards))
+    collector.reach(0, 0)
+    collector.join()
+
+    assert [told[shard] for shard in range(num_shards)] == together

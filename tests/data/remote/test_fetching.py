@@ -1,15 +1,26 @@
+import itertools
+import tempfile
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from shoal.base import CorruptError, NotFoundError, RemoteError, StorageFullError
-from shoal.data.remote.fetching import Content, fetch_file
+from shoal.data.remote.fetching import Content, _CheckedRange, _DifferentError, fetch_file
 from shoal.data.storage.chunks import chunk_sums
 
 SIZE = 1_000_000
+CHUNK = 64 << 10
 
 
 def content_of(data):
     return Content(len(data), *chunk_sums(np.frombuffer(data, np.uint8)))
+
+
+def spans(server):
+    return [(start, stop) for method, _, start, stop in server.traffic.requests if method == "GET"]
 
 
 @pytest.fixture
@@ -45,13 +56,59 @@ def test_a_fault_that_passes_is_not_seen(store, put, server, target, kind, order
     assert target.read_bytes() == data
 
 
-def test_only_the_wrong_range_is_asked_for_again(store, put, server, target):
+def test_only_what_follows_the_last_right_chunk_is_asked_for_again(store, put, server, target):
     data = put("x.bin", SIZE)
+    # In the middle of it, and so in its eighth chunk.
     server.fail("wrong_bytes", "x.bin")
 
-    fetch_file(store, "x.bin", target, content_of(data))
+    fetch_file(store, "x.bin", target, content_of(data), num_together=4)
 
-    assert server.traffic.sent_bytes <= SIZE + store.retrier.settings.range_bytes
+    assert target.read_bytes() == data
+    assert spans(server) == [(0, SIZE), (7 * CHUNK, SIZE)]
+
+
+@pytest.mark.parametrize("kind", ["reset", "truncate"])
+def test_what_broke_off_goes_on_where_it_broke_off(store, put, server, target, kind):
+    data = put("x.bin", SIZE)
+    server.fail(kind, "x.bin", times=3)
+
+    fetch_file(store, "x.bin", target, content_of(data), num_together=4)
+
+    starts = [start for start, _ in spans(server)]
+    assert target.read_bytes() == data
+    # A reset may lose what was under way; it never loses what came before, and nothing is asked for twice otherwise.
+    assert starts == sorted(starts)
+    assert kind == "reset" or all(start < after for start, after in itertools.pairwise(starts))
+
+
+@pytest.mark.parametrize(("num_together", "num_ranges"), [(1, 4), (2, 2), (4, 1), (100, 1)])
+def test_files_that_are_fetched_together_share_the_requests(store, put, server, target, num_together, num_ranges):
+    data = put("x.bin", SIZE)
+
+    fetch_file(store, "x.bin", target, content_of(data), num_together=num_together)
+
+    assert target.read_bytes() == data
+    assert len(spans(server)) == num_ranges
+    assert server.traffic.sent_bytes == SIZE
+
+
+@given(cuts=st.lists(st.integers(1, 3 * CHUNK), max_size=40), flipped=st.none() | st.integers(0, SIZE - 1))
+@example(cuts=[1] * 20, flipped=None)
+def test_however_a_range_is_cut_only_right_chunks_are_written(cuts, flipped):
+    data = np.random.default_rng(0).bytes(SIZE)
+    came = bytearray(data)
+    if flipped is not None:
+        came[flipped] ^= 1
+    with tempfile.TemporaryFile() as file:
+        taken = _CheckedRange(file.fileno(), 0, SIZE, content_of(data).decoded_sums(), CHUNK)
+
+        with pytest.raises(_DifferentError) if flipped is not None else nullcontext():
+            for start, stop in itertools.pairwise([0, *itertools.accumulate(cuts), SIZE]):
+                taken.add(memoryview(came)[start:stop])
+
+        assert taken.right == (SIZE if flipped is None else flipped // CHUNK * CHUNK)
+        file.seek(0)
+        assert file.read() == data[: taken.right]
 
 
 @pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no-ranges"])

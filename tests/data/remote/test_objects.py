@@ -47,6 +47,37 @@ def test_a_fault_that_stays_is_an_error_that_names_url_attempts_and_cause(store,
         store.read_range("x.bin", 0, 10_000)
 
 
+def test_pieces_are_the_bytes_in_their_order_and_name_the_object(store, put):
+    data = put("x.bin", 3_000_000)
+
+    pieces = list(store.read_pieces("x.bin", 10, 5_000_000))
+
+    assert b"".join(piece.data for piece in pieces) == data[10:]
+    assert {piece.facts for piece in pieces} == {store.facts("x.bin")}
+
+
+@pytest.mark.parametrize(("kind", "order"), PASSING)
+def test_pieces_go_on_where_a_fault_broke_them_off(store, put, server, kind, order):
+    data = put("x.bin", 1_000_000)
+    server.fail(kind, "x.bin", times=2, **order)
+
+    assert b"".join(piece.data for piece in store.read_pieces("x.bin", 0, 1_000_000)) == data
+    assert server.traffic.count("GET", "x.bin") == 3
+
+
+def test_pieces_of_a_store_that_gives_nothing_more_end_with_an_error(store, put, server):
+    data = put("x.bin", 1_000_000)
+    server.fail("truncate", "x.bin", times=2)
+    server.fail("status", "x.bin", times=10_000, status=503)
+    came = []
+
+    with pytest.raises(RemoteError, match=r"bucket/x\.bin.*503"):
+        came.extend(piece.data for piece in store.read_pieces("x.bin", 0, 1_000_000))
+
+    assert 0 < len(b"".join(came)) < len(data)
+    assert data.startswith(b"".join(came))
+
+
 def test_what_is_not_there_is_said_at_once(store, server):
     with pytest.raises(NotFoundError, match=r"bucket/nothing"):
         store.read("nothing")
@@ -72,6 +103,8 @@ def test_a_server_without_ranges_says_so(store, put, server):
 
     with pytest.raises(NoRangesError):
         store.read_range("x.bin", 0, 10)
+    with pytest.raises(NoRangesError):
+        next(store.read_pieces("x.bin", 0, 10))
 
 
 def test_of_rivals_that_create_one_key_one_succeeds(server, retrier):

@@ -89,3 +89,32 @@ def test_names_are_those_of_one_folder(place, tmp_path):
 
     assert place.names("versions") == ["versions/000001.json"]
     assert place.names("profiles") == []
+
+
+@pytest.fixture(params=["s3", "file"])
+def any_place(request, server, retrier):
+    url = server.s3_url("bucket/mirror") if request.param == "s3" else f"file://{server.folder}/bucket/mirror"
+    return RemotePlace(url, retrier=retrier)
+
+
+def test_bytes_from_memory_are_listed_read_and_removed(any_place):
+    big = memoryview(bytearray(9 << 20))
+    any_place.write("7/a & b", b"abc")
+    any_place.write("7/big", big)
+
+    assert [(facts.key, facts.size_bytes) for facts in any_place.facts()] == [("7/a & b", 3), ("7/big", 9 << 20)]
+    assert any_place.read("7/big") == big
+    any_place.remove(["7/a & b", "7/big", "7/never"])
+
+    assert any_place.facts() == []
+    any_place.remove([])
+
+
+def test_an_address_leads_to_a_file_with_the_options_of_the_store(server):
+    url = server.s3_url("bucket/mirror")
+
+    assert RemotePlace(url).address("7") == str(RemotePlace(url.replace("mirror?", "mirror/7?")))
+
+
+def test_where_nothing_was_written_nothing_is_found(any_place):
+    assert any_place.facts() == []

@@ -7,12 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from xxhash import xxh3_64_intdigest
 
 import shoal
 from shoal.base import CorruptError, NotFoundError, RemoteError, UnsupportedError
-from shoal.data.remote import shadow as shadows
+from shoal.data.remote import shadow, shadows
 from shoal.data.remote.location import parse_location
-from shoal.data.remote.shadow import cache_limit_bytes, open_shadow, shadow_of
+from shoal.data.remote.shadow import cache_limit_bytes
+from shoal.data.remote.shadows import open_shadow
+from shoal.data.storage import chunks
 from shoal.testing import object_server
 
 
@@ -155,7 +158,7 @@ def test_a_version_that_is_published_in_between_is_built_upon(clicks, home, make
     rival = shoal.data.open(clicks)
     home()
     mine = shoal.data.open(clicks)
-    create = shadows.Shadow.create_version
+    create = shadow.Shadow.create_version
     once = [1]
 
     def late(self, path, data):
@@ -164,7 +167,7 @@ def test_a_version_that_is_published_in_between_is_built_upon(clicks, home, make
             rival.append(make_rows(10, seed=1))
         return create(self, path, data)
 
-    monkeypatch.setattr(shadows.Shadow, "create_version", late)
+    monkeypatch.setattr(shadow.Shadow, "create_version", late)
     merged = mine.append(make_rows(20, seed=2))
 
     assert (merged.version, merged.num_rows) == (3, 430)
@@ -183,7 +186,7 @@ def test_another_dataset_in_the_same_place_replaces_what_was_remembered(clicks, 
 
 def test_shards_that_wait_for_their_upload_are_read_from_where_they_are(clicks, make_rows, monkeypatch):
     dataset = shoal.data.open(clicks)
-    monkeypatch.setattr(shadows.Shadow, "upload_shards", lambda self: None)
+    monkeypatch.setattr(shadow.Shadow, "upload_shards", lambda self: None)
 
     grown = dataset.append(make_rows(10, seed=1))
 
@@ -249,6 +252,21 @@ def test_a_damaged_copy_is_fetched_again(clicks, server):
     assert server.traffic.count("GET", "/shards/") == 5
 
 
+def test_what_was_summed_as_it_came_is_not_summed_again_by_this_process(clicks, monkeypatch):
+    dataset = shoal.data.open(clicks)
+    sums = []
+    monkeypatch.setattr(chunks, "xxh3_64_intdigest", lambda data: sums.append(len(data)) or xxh3_64_intdigest(data))
+
+    users(dataset)
+    num_fetched = len(sums)
+    chunks._known.clear()
+    users(shoal.data.open(clicks))
+
+    assert num_fetched == 0
+    # Another process knows nothing of that, and sums what it reads.
+    assert len(sums) == 4
+
+
 def test_the_cache_may_be_deleted_in_the_middle_of_an_epoch(clicks):
     dataset = shoal.data.open(clicks)
     batches = iter(dataset.loader(batch_size=50, format="numpy"))
@@ -289,20 +307,6 @@ def test_threads_that_ask_for_one_shard_fetch_it_once(clicks, server):
         assert len(set(pool.map(ask, range(6)))) == 1
 
     assert server.traffic.count("GET", "/shards/") == 1
-
-
-def test_a_dataset_that_travelled_is_still_remote(clicks):
-    dataset = shoal.data.open(clicks)
-    data = pickle.dumps(dataset)
-    shutil.rmtree(dataset.path.parents[2])
-    shadows._known.clear()
-
-    assert len(users(pickle.loads(data))) == 400
-
-
-def test_an_ordinary_folder_is_no_shadow(dataset):
-    assert shadow_of(dataset.path) is None
-    assert dataset.origin is None
 
 
 def test_the_limit_is_what_the_settings_say_else_half_of_what_is_free(home, tmp_path):

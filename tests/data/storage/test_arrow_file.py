@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.data.storage.arrow_file import check_metadata, find_body
+from shoal.data.storage.arrow_file import StoredField, check_metadata, find_body, stored_fields
 
 ROWS = pa.RecordBatch.from_pydict({"a": pa.array([1, None, 3], pa.int16()), "b": ["x", "", "yy"], "c": [[1.5], [], []]})
 
@@ -108,3 +108,53 @@ def test_whatever_a_file_says_nothing_outside_it_is_believed(place: int, value: 
 
     for start, size in () if body is None else body.buffers:
         assert 0 <= start <= start + size <= len(data)
+
+
+def test_columns_are_known_by_their_names_types_and_first_arrays() -> None:
+    columns = {
+        "s": pa.array([{"a": 1, "b": "c"}]),
+        "text": pa.array(["a"]),
+        "image": pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((1, 2, 3), np.uint8)),
+        "tags": pa.array([[1]], pa.list_(pa.int16())),
+        "when": pa.array([1], pa.timestamp("us")),
+        "zoned": pa.array([1], pa.timestamp("us", "UTC")),
+        "half": pa.array([1.5], pa.float16()),
+        "flag": pa.array([True]),
+    }
+    data = file_of([pa.RecordBatch.from_pydict(columns)])
+    body = find_body(data)
+    assert body is not None
+
+    fields = stored_fields(data, body)
+
+    assert fields == {
+        "s": StoredField(0, ""),
+        "text": StoredField(6, "string"),
+        "image": StoredField(9, "uint8", (6,)),
+        "tags": StoredField(12, "int16", is_list=True),
+        "when": StoredField(16, "timestamp"),
+        "zoned": StoredField(18, ""),
+        "half": StoredField(20, "float16"),
+        "flag": StoredField(22, "bool"),
+    }
+
+
+def test_columns_of_one_name_and_types_of_another_meaning_are_left_to_arrow() -> None:
+    twice = pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2]), pa.array([3])], names=["a", "a", "b"])
+    meant = pa.RecordBatch.from_arrays([pa.array(["{}"], pa.json_())], names=["a"])
+
+    fields = [stored_fields(data, body) for data in map(file_of, [[twice], [meant]]) if (body := find_body(data))]
+
+    assert fields == [{"b": StoredField(4, "int64")}, {"a": StoredField(0, "")}]
+
+
+@given(place=st.integers(0, 10_000), value=st.integers(0, 255))
+def test_whatever_a_schema_says_each_column_begins_at_one_of_the_files_arrays(place: int, value: int) -> None:
+    data = file_of([ROWS])
+    body = find_body(data)
+    assert body is not None
+    damaged = data.copy()
+    damaged[-1 - place % (len(data) // 2)] = value
+
+    for field in stored_fields(damaged, body).values():
+        assert 0 <= field.first <= len(body.buffers)

@@ -11,10 +11,9 @@ import pytest
 
 from shoal.base import CorruptError, ShardMissingError
 from shoal.data import Dataset, native
-from shoal.data.hashing import HASH_SPAN
-from shoal.data.schema import schema_from_arrow
+from shoal.data.schema import HASH_SPAN, schema_from_arrow
 from shoal.data.storage import chunks
-from shoal.data.storage.shard import FULL_RANGE, Shard, ShardFile, check_shard, write_shard
+from shoal.data.storage.shard import FULL_RANGE, Shard, ShardFile, check_shard, trust_shard, write_shard
 
 
 @pytest.fixture
@@ -106,6 +105,35 @@ def test_what_was_checked_is_not_read_again_until_it_changes(
 
     assert unchanged == 0
     assert sum(reads) == shard.size_bytes
+
+
+def test_a_file_that_was_summed_as_it_came_is_trusted_under_its_new_name(
+    path: Path, shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched, other = tmp_path / "fetched", tmp_path / "other"
+    for each in (fetched, other):
+        each.write_bytes(path.read_bytes())
+    reads = []
+    real = chunks.xxh3_64_intdigest
+    monkeypatch.setattr(chunks, "xxh3_64_intdigest", lambda data: reads.append(len(data)) or real(data))
+
+    checked = fetched.stat()
+    renamed = fetched.rename(tmp_path / "entry")
+    trust_shard(renamed, shard, checked)
+    check_shard(renamed, shard, again=False)
+    assert reads == []
+
+    # Neither another file under the name nor the same one after a change.
+    trust_shard(other, shard, checked)
+    check_shard(other, shard, again=False)
+    assert sum(reads) == shard.size_bytes
+    flipped = bytearray(path.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    renamed.write_bytes(flipped)
+    trust_shard(renamed, shard, checked)
+    with pytest.raises(CorruptError, match="entry is damaged"):
+        check_shard(renamed, shard, again=False)
+    trust_shard(tmp_path / "gone", shard, checked)
 
 
 def test_only_the_chunks_of_what_is_read_are_checked(tmp_path: Path, to_batch: Callable[..., pa.RecordBatch]) -> None:

@@ -8,8 +8,7 @@ import pyarrow as pa
 import pytest
 
 from shoal.base import StorageFullError
-from shoal.data.hashing import HASH_SPAN
-from shoal.data.schema import schema_from_arrow
+from shoal.data.schema import HASH_SPAN, schema_from_arrow
 from shoal.data.storage.shard import FULL_RANGE
 from shoal.data.storage.sorting import SortedRuns
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from shoal.base import ConflictError, SchemaError, report_full_storage
 from shoal.data.columns import reordered
-from shoal.data.hashing import HASH_SPAN, row_hashes
+from shoal.data.hashing import row_hashes
 from shoal.data.layout import layout_of
-from shoal.data.schema import HASH_COLUMN, Schema
+from shoal.data.schema import HASH_COLUMN, HASH_SPAN, Schema
 from shoal.data.storage.shard import HashRange, Shard, ShardFile, write_shard
 from shoal.data.versions.balance import cuts
 from shoal.data.versions.manifest import Manifest, content_digest, publish

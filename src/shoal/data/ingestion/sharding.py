@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,12 @@ import pyarrow as pa
 
 from shoal.base import InputError
 from shoal.data.columns import to_numpy
-from shoal.data.hashing import HASH_SPAN
-from shoal.data.schema import HASH_COLUMN, Schema
-from shoal.data.storage.shard import HashRange, Shard, write_shard
+from shoal.data.schema import HASH_COLUMN, HASH_SPAN, Schema
+from shoal.data.storage.flushing import Flushing
+from shoal.data.storage.shard import TARGET_SHARD_BYTES, HashRange, Shard, write_shard
 from shoal.data.storage.sorting import RUN_BYTES, SortedRuns
 from shoal.data.versions.balance import cuts
 
-TARGET_SHARD_BYTES = 64 << 20
 # Two: one gathers while the other writes and digests; each holds a shard. A third takes memory and saves no time.
 _WRITERS = 2
 
@@ -51,9 +49,9 @@ class Sharding:
 def write_shards(runs: SortedRuns, schema: Schema, work: Path, sharding: Sharding) -> tuple[Shard, ...]:
     """Write all rows as shards into a work folder, each under its own name and on the disk when this returns."""
     target_bytes = sharding.target_for(runs.size_bytes)
-    with ThreadPoolExecutor(_WRITERS, "shoal-shard") as pool:
+    with Flushing() as flushing, ThreadPoolExecutor(_WRITERS, "shoal-shard") as pool:
         made = [
-            pool.submit(write_range, runs, each, schema, work / f"range-{index}", target_bytes)
+            pool.submit(_write_range, runs, each, schema, work / f"range-{index}", target_bytes, flushing)
             for index, each in enumerate(sharding.ranges(runs.size_bytes))
         ]
         try:
@@ -66,6 +64,13 @@ def write_shards(runs: SortedRuns, schema: Schema, work: Path, sharding: Shardin
 
 def write_range(runs: SortedRuns, hash_range: HashRange, schema: Schema, path: Path, target_bytes: int) -> list[Shard]:
     """Write the rows of one range as a shard, or as several where a key is too heavy for one, into `path`'s folder."""
+    with Flushing() as flushing:
+        return _write_range(runs, hash_range, schema, path, target_bytes, flushing)
+
+
+def _write_range(
+    runs: SortedRuns, hash_range: HashRange, schema: Schema, path: Path, target_bytes: int, flushing: Flushing
+) -> list[Shard]:
     batch = runs.between(hash_range)
     if batch.num_rows == 0:
         return []
@@ -75,16 +80,7 @@ def write_range(runs: SortedRuns, hash_range: HashRange, schema: Schema, path: P
     for start, stop in cuts(to_numpy(batch.column(HASH_COLUMN)), batch.nbytes, target_bytes):
         made = path.with_name(f"{path.name}-{start}")
         shard = write_shard(batch.slice(start, stop - start), made)
-        _flush(made)
+        flushing.flush(made)
         made.rename(path.with_name(shard.file_name))
         shards.append(shard)
     return shards
-
-
-def _flush(path: Path) -> None:
-    # Here, in a thread, while others gather and digest: what names the file later finds nothing left to wait for.
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

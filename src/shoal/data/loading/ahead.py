@@ -78,7 +78,11 @@ def fetching_ahead(
         return loader if is_forked_child() else _collecting(loader, shadow, shards)
     else:
         return loader
-    prefetcher = ShardPrefetcher(lambda index: shadow.lease(shards[index]), sequence, rows, window=window)
+    # Those of one window are wanted at the same time.
+    num_together = min(window, 8)
+    prefetcher = ShardPrefetcher(
+        lambda index: shadow.lease(shards[index], num_together=num_together), sequence, rows, window=window
+    )
     # What is held is given back when the loader is gone.
     weakref.finalize(loader, prefetcher.close)
     loader.fetch_ahead(prefetcher.reach)
@@ -93,7 +97,9 @@ def _collecting(loader: Loader, shadow: Shadow, shards: Sequence[Shard]) -> Load
     # From another one in each process: those that share a cache then fetch different shards, and find the others'.
     first = random.randrange(len(shards) or 1)
     numbers = [*range(first, len(shards)), *range(first)]
-    collector = ShardCollector(lambda index: shadow.shard_file(shards[index]), numbers)
+    collector = ShardCollector(
+        lambda index, num_together: shadow.shard_file(shards[index], num_together=num_together), numbers
+    )
     weakref.finalize(loader, collector.close)
     loader.fetch_ahead(collector.reach)
     return loader

@@ -4,21 +4,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from inspect import signature
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from shoal.base import ConfigError, find_home
-from shoal.data.loading.batch_cache import BatchCache
-from shoal.data.loading.decoders import Decoder, DecoderName, Decoders
+from shoal.base import ConfigError
 from shoal.data.loading.formats import default_format, make_formatter
 from shoal.data.loading.gather import RowGatherer
 from shoal.data.loading.loader import Loader, LoaderConfig, whole_number
 from shoal.data.loading.order import Order, WindowOrder
 from shoal.data.loading.pipeline import BatchPreparation, Pipeline, Transform
-from shoal.data.prepare.fitted import FittedPreparation
-from shoal.data.remote.disk_cache import DiskCache
-from shoal.data.remote.shadow import cache_limit_bytes
 from shoal.data.sampling.binding import OrderSpec
 from shoal.data.schema import Schema, check_names
+
+# Most loaders neither decode nor keep batches: what does is loaded for those that do.
+if TYPE_CHECKING:
+    from shoal.data.loading.decoders import Decoder, DecoderName, Decoders
+    from shoal.data.prepare.fitted import FittedPreparation
 
 CacheMode = Literal["auto", "memory", "disk", "none"]
 CACHES = ("auto", "memory", "disk", "none")
@@ -40,7 +40,7 @@ class Loadable(Protocol):
         ...
 
     @property
-    def preparation(self) -> FittedPreparation | None:
+    def preparation(self) -> "FittedPreparation | None":
         """What is done to each batch unless the caller says otherwise."""
         ...
 
@@ -62,7 +62,7 @@ class Steps:
     window: int | None = None
     order: Order | None = None
     prepare: BatchPreparation | bool | None = None
-    decode: Mapping[str, DecoderName | Decoder] | None = None
+    decode: "Mapping[str, DecoderName | Decoder] | None" = None
     transform: Transform | None = None
 
     def __post_init__(self) -> None:
@@ -155,7 +155,7 @@ def make_loader(dataset: Loadable, config: LoaderConfig, steps: Steps) -> Loader
         stored = given = dataset.schema.select(steps.columns)
     else:
         stored, given = dataset.schema.select(preparation.input_schema.names), preparation.output_schema
-    decoders = Decoders(steps.decode, given) if steps.decode else None
+    decoders = _decoders(steps.decode, given) if steps.decode else None
     if wrong := [name for name in config.pad if name in (steps.decode or {})]:
         raise ConfigError(f"cannot both decode and pad {wrong[0]!r}", next_step="pad in transform, or leave pad out")
     formatter = make_formatter(config.format or default_format(), given, config.pad, config.device, config.pin_memory)
@@ -166,6 +166,12 @@ def make_loader(dataset: Loadable, config: LoaderConfig, steps: Steps) -> Loader
     if steps.cache == "disk":
         pipeline = _kept(pipeline, dataset, config, steps)
     return Loader(pipeline, dataset.digest, config, _order(dataset, config, steps))
+
+
+def _decoders(decode: "Mapping[str, DecoderName | Decoder]", given: Schema) -> "Decoders":
+    from shoal.data.loading.decoders import Decoders
+
+    return Decoders(decode, given)
 
 
 def _kept(pipeline: Pipeline, dataset: Loadable, config: LoaderConfig, steps: Steps) -> Pipeline:
@@ -188,6 +194,11 @@ def _kept(pipeline: Pipeline, dataset: Loadable, config: LoaderConfig, steps: St
         "decoded": [name for name, each in decode.items() if callable(each)],
     }
     code = [each for each in (*decode.values(), steps.transform) if callable(each)]
+    from shoal.base import find_home
+    from shoal.data.loading.batch_cache import BatchCache
+    from shoal.data.remote.disk_cache import DiskCache
+    from shoal.data.remote.shadow import cache_limit_bytes
+
     folder = find_home(create=True) / "cache" / "batches"
     cache = BatchCache(DiskCache(folder, cache_limit_bytes(folder)), identity, *code)
     return replace(

@@ -1,24 +1,23 @@
 """Rows by number: one pass over the mapped files per batch, whatever the number of shards; files open when touched."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from shoal.base import CorruptError, InputError
-from shoal.data.columns import Decoded, Values, encode
 from shoal.data.loading.buffers import Buffers
 from shoal.data.loading.packed import MAX_ITEMS, Packed
-from shoal.data.loading.stored_columns import PieceFinder
+from shoal.data.loading.piece_finder import PieceFinder
 from shoal.data.loading.tables import ColumnTables, FixedTables, VariableTables, tables_for
 from shoal.data.loading.unchecked import PendingChunks
 from shoal.data.native import (
     Places,
     Rows,
+    Values,
     find_pending,
     gather_bits,
     gather_items,
@@ -28,9 +27,12 @@ from shoal.data.native import (
     rectangle,
     warn_if_absent,
 )
-from shoal.data.schema import Column, Schema
+from shoal.data.schema import Schema
 from shoal.data.storage.chunks import REPAIR
 from shoal.data.storage.shard import OpenBatch, ShardFile
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Gathered = dict[str, Values | Packed]
 # What is copied into memory at a time; the first piece has few rows, as nobody knows yet how large they are.
@@ -172,6 +174,8 @@ class RowGatherer:
 
     def in_memory(self) -> "RowGatherer":
         """Return the same rows from memory of their own: for files that are slow to read again."""
+        from shoal.data.loading.arrow_batches import as_record_batch  # Arrow is loaded by those who hand its arrays out
+
         stretches = []
         # Piece by piece, so that the rows are never in memory twice; the first one shows how large a row is.
         first, count = 0, _FIRST_COPIED_ROWS
@@ -188,8 +192,10 @@ class RowGatherer:
             count = min(max(_COPIED_BYTES * len(rows) // max(batch.nbytes, 1), 1), _COPIED_ROWS)
         return RowGatherer(stretches, self._schema)
 
-    def record_batch(self, rows: Rows) -> pa.RecordBatch:
+    def record_batch(self, rows: Rows) -> "pa.RecordBatch":
         """Return the rows as an Arrow record batch in memory of its own."""
+        from shoal.data.loading.arrow_batches import as_record_batch
+
         return as_record_batch(self.gather(rows, Buffers()), self._schema)
 
     def _planned(self) -> tuple[list[tuple[str, tuple[int, ...], Any]], Any]:
@@ -292,21 +298,5 @@ def _num_fitting(gathered: Gathered) -> int:
     return min(fitting, default=MAX_ITEMS)
 
 
-def as_record_batch(gathered: Mapping[str, Values | Packed], schema: Schema) -> pa.RecordBatch:
-    """Return gathered rows as an Arrow record batch that shares their memory."""
-    arrays = []
-    for column in schema.columns:
-        values, mask = gathered[column.name], gathered.get(f"{column.name}_mask")
-        assert not isinstance(mask, Packed)
-        arrays.append(_arrow_column(values, mask, column))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow())
-
-
-def _arrow_column(values: Values | Packed, mask: Values | None, column: Column) -> pa.Array:
-    if isinstance(values, Packed):
-        return values.arrow(column, mask if mask is not None and not mask.all() else None)
-    return encode(Decoded(values, mask), column)
-
-
-def _opened(batch: pa.RecordBatch) -> Callable[[], OpenBatch]:
+def _opened(batch: "pa.RecordBatch") -> Callable[[], OpenBatch]:
     return lambda: OpenBatch(batch)

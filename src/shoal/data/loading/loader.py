@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shoal.base import ConfigError, InputError
 from shoal.data.loading.formats import FORMATS, Format
@@ -230,6 +231,32 @@ class Loader:
             self._part(epoch, batch * self._batch_size, self.num_rows(batch), part, num_parts)
         )
         return made
+
+    def stretch(self, epoch: int, first: int, size: int, part: int, num_parts: int) -> Batch:
+        """Return one part of the `size` rows from position `first` of an epoch on, whatever the batch size.
+
+        Cut as by `micro_batch`, which is this for whole batches; for a caller that changes the batch size by itself.
+
+        Raises:
+            InputError: there are no such rows or no such part.
+        """
+        self._check_stretch(epoch, first, size, part, num_parts)
+        made: Batch = self._pipeline.hand_over(self._part(epoch, first, size, part, num_parts))
+        return made
+
+    def row_numbers(self, epoch: int, first: int, size: int) -> NDArray[np.int64]:
+        """Return int64 [size]: which rows of the dataset lie at positions `first` and following of an epoch."""
+        self._check_stretch(epoch, first, size, 0, 1)
+        return self._order.rows(epoch, first, first + size)
+
+    def _check_stretch(self, epoch: int, first: int, size: int, part: int, num_parts: int) -> None:
+        is_inside = epoch >= 0 and first >= 0 and size >= 0 and first + size <= self._num_rows
+        if not is_inside or not 0 <= part < num_parts:
+            raise InputError(
+                f"there is no part {part} of {num_parts} of rows {first} to {first + size} in epoch {epoch}: an epoch "
+                f"has {self._num_rows} rows",
+                next_step="count epochs, rows and parts from 0",
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the loop under way stands, as plain JSON values: O(1) whatever the dataset's size.

@@ -1,15 +1,17 @@
 """Rows of varying length in a batch: packed behind each other, padded to the longest, or as Python objects."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from shoal.base import UnsupportedError
 from shoal.data.native import Table, gather_items
 from shoal.data.schema import Column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Arrow's offsets, as shards have them, are numbers of 32 bits.
 MAX_ITEMS = 2**31 - 1
@@ -46,12 +48,14 @@ class Packed:
             gather_items(starts, places, table, self.values.itemsize, self.offsets, longest, filled.view(np.uint8))
         return filled
 
-    def arrow(self, column: Column, valid: NDArray[np.bool_] | None = None) -> pa.Array:
+    def arrow(self, column: Column, valid: NDArray[np.bool_] | None = None) -> "pa.Array":
         """Return the rows as the Arrow array in which the column is stored, sharing the values' memory.
 
         Raises:
             UnsupportedError: they hold more items than Arrow's offsets of 32 bits can count.
         """
+        import pyarrow as pa  # batches of tensors do without it
+
         if len(self) and self.offsets[-1] > MAX_ITEMS:
             raise UnsupportedError(
                 f"cannot put {len(self)} rows of {column} into one Arrow array: they have {self.offsets[-1]} items, at "
@@ -81,6 +85,8 @@ class Packed:
 
 def pack(rows: NDArray[np.object_] | list[Any], column: Column) -> Packed:
     """Return Python objects as packed rows; None counts as empty."""
+    import pyarrow as pa
+
     kind = column.arrow_type()
     array = pa.array([None if row is None else row for row in rows], type=kind)
     buffers = array.buffers()

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shoal.base import ConfigError
-from shoal.data.loading.batch_cache import BatchCache
-from shoal.data.loading.decoders import Decoders
 from shoal.data.loading.formats import Formatter
 from shoal.data.loading.gather import RowGatherer
 from shoal.data.loading.packed import Packed
 from shoal.data.native import Rows
 from shoal.data.schema import Schema
+
+if TYPE_CHECKING:
+    from shoal.data.loading.batch_cache import BatchCache
+    from shoal.data.loading.decoders import Decoders
 
 Batch = dict[str, Any]
 Transform = Callable[[Batch], Any]
@@ -48,9 +50,9 @@ class Pipeline:
     given: Schema
     formatter: Formatter
     preparation: BatchPreparation | None = None
-    decoders: Decoders | None = None
+    decoders: "Decoders | None" = None
     transform: Transform | None = None
-    cache: BatchCache | None = None
+    cache: "BatchCache | None" = None
     plain_formatter: Formatter | None = None
 
     def make(self, rows: Rows, place: tuple[int, ...] = ()) -> Any:  # noqa: ANN401  # a dict, or an Arrow record batch

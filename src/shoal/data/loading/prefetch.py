@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any, Generic, Literal, TypeVar
 
 _LOG = logging.getLogger(__name__)
@@ -46,6 +45,12 @@ def decide_tried(alone_s: float, threaded_s: float) -> Decision:
     return Decision(False, f"no thread: it does not help ({figures})")
 
 
+def _median(times: list[float]) -> float:
+    from statistics import median  # loads fractions and more, for what a loader asks twice in its life
+
+    return median(times)
+
+
 def _us(seconds: float) -> str:
     return f"{seconds * 1e6:.0f} us"
 
@@ -80,12 +85,12 @@ class Choice:
         if 0 < trial <= _SAMPLES:
             self._alone[0].append(make_s)
             self._alone[1].append(max(cycle_s - make_s, 0.0))
-            if trial == _SAMPLES and (decision := decide_idle(*map(median, self._alone))) is not None:
+            if trial == _SAMPLES and (decision := decide_idle(*map(_median, self._alone))) is not None:
                 self._settle(decision)
         elif trial > _SAMPLES + _WARM_UP:
             self._threaded.append(cycle_s)
             if len(self._threaded) == _SAMPLES:
-                self._settle(decide_tried(sum(map(median, self._alone)), median(self._threaded)))
+                self._settle(decide_tried(sum(map(_median, self._alone)), _median(self._threaded)))
 
     def _settle(self, decision: Decision) -> None:
         self.decision = decision

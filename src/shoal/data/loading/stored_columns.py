@@ -1,10 +1,8 @@
-"""Where an open record batch keeps a column: its values as arrays over the file's pages, ready to be indexed by row."""
+"""Where Arrow keeps a column of an open record batch, whatever type it was stored in."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,139 +10,12 @@ from numpy.typing import NDArray
 
 from shoal.base import CorruptError
 from shoal.data.columns import conform_array
-from shoal.data.layout import Layout
+from shoal.data.loading.pieces import Kind, Piece
 from shoal.data.schema import Column
-from shoal.data.storage.arrow_file import Body
 from shoal.data.storage.chunks import REPAIR
-from shoal.data.storage.shard import OpenBatch, address_of
+from shoal.data.storage.shard import OpenBatch
 
-Kind = Literal["fixed", "bits", "variable", "absent"]
 _BYTES = np.dtype(np.uint8)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """One column of one record batch from some row on; the arrays begin with that row.
-
-    `values` are bytes [num_rows, row_bytes] ("fixed"), a bitmap ("bits") or int32 offsets [num_rows + 1] into `items`
-    ("variable"); a column that the batch was stored without is "absent". `dtype` is the type of one number as it is
-    stored, perhaps narrower than the column's today. `valid` is a bitmap, None when no row is null. `first_bit` is
-    where the bitmaps begin.
-    """
-
-    kind: Kind
-    dtype: np.dtype[Any]
-    values: NDArray[Any]
-    items: NDArray[np.uint8] | None = None
-    valid: NDArray[np.uint8] | None = None
-    first_bit: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    # Which of a body's arrays hold a column: its nulls in `first`, `values` and `items` as in a piece; the `empty` ones
-    # are bitmaps of what lies inside the rows. `width` are the bytes of a row of fixed size.
-    kind: Kind
-    dtype: np.dtype[Any]
-    first: int
-    values: int
-    items: int | None
-    empty: range
-    width: int
-
-
-class PieceFinder:
-    """Finds the same columns in one batch after another; what all files of one kind share is asked of Arrow once.
-
-    A thousand small files are open many times sooner than by Arrow. Any number of threads may ask.
-    """
-
-    def __init__(self, columns: Sequence[Column]) -> None:
-        self._columns = tuple(columns)
-        # The layout is kept beside its id, so that no other one gets that id.
-        self._known: dict[tuple[bytes, int], tuple[Layout | None, tuple[_Place | None, ...]]] = {}
-
-    def find(self, opened: OpenBatch, start: int) -> list[Piece]:
-        """Return where the columns' rows lie from `start` on; see `find_piece`."""
-        if opened.body is None:
-            return [find_piece(opened, column, start) for column in self._columns]
-        key = (opened.body.kind, id(opened.layout))
-        if (known := self._known.get(key)) is None:
-            places = tuple(_find_place(opened, opened.body, column) for column in self._columns)
-            known = self._known[key] = (opened.layout, places)
-        return [
-            (_piece_at(place, opened, opened.body, start) if place else None) or find_piece(opened, column, start)
-            for place, column in zip(known[1], self._columns, strict=True)
-        ]
-
-
-def _find_place(opened: OpenBatch, body: Body, column: Column) -> _Place | None:
-    name = opened.layout.name_of(column) if opened.layout is not None else column.name
-    array = None if name is None else opened.batch.column(name)
-    if array is None or opened.data is None or not _is_indexable(array, column):
-        return None
-    storage = array.storage if isinstance(array, pa.ExtensionArray) else array
-    kind: Kind = "bits" if column.dtype == "bool" else "fixed" if column.is_fixed else "variable"
-    arrays = storage.buffers()
-    main, last = len(arrays) - 1 if kind == "fixed" else 1, len(arrays) - 1
-    dtype, inner = _BYTES, storage.offset
-    if kind == "fixed" or column.is_list:
-        _, inner, dtype = _flat_numbers(storage.values if column.is_list else storage, 0)
-    # Where Arrow sees the column says which of the file's arrays are its own: they follow on one another.
-    origin = address_of(opened.data)
-    number_at = {at: number for number, (at, size) in enumerate(body.buffers) if size}
-    first = number_at.get(arrays[main].address - origin, -1) - main if arrays[main] is not None else -1
-    if first < 0 or storage.offset or inner:
-        return None
-    for number, found in enumerate(arrays):
-        at, size = body.buffers[first + number]
-        if size != (0 if found is None else found.size) or (size and found.address - origin != at):
-            return None
-    return _Place(
-        kind=kind,
-        dtype=dtype,
-        first=first,
-        values=first + main,
-        items=first + last if kind == "variable" else None,
-        empty=range(first + (1 if kind == "fixed" else 2), first + last),
-        width=dtype.itemsize * math.prod(column.shape),
-    )
-
-
-def _piece_at(place: _Place, opened: OpenBatch, body: Body, start: int) -> Piece | None:
-    # None where the file's arrays are too short or more than expected: Arrow then says what is wrong.
-    data, num_rows, buffers = opened.data, body.num_rows, body.buffers
-    if data is None or not num_rows or any(buffers[number][1] for number in place.empty):
-        return None
-    bitmap_bytes = -(-num_rows // 8)
-    at, size = buffers[place.first]
-    if 0 < size < bitmap_bytes:
-        return None
-    valid = _checked(opened, data, at, size) if size else None
-    at, size = buffers[place.values]
-    items = None
-    if place.kind == "fixed":
-        width = place.width
-        if size < num_rows * width:
-            return None
-        values = data[at + start * width : at + num_rows * width].reshape(num_rows - start, width)
-    elif place.kind == "bits":
-        if size < bitmap_bytes:
-            return None
-        values = _checked(opened, data, at, size)
-    else:
-        if size < 4 * (num_rows + 1) or place.items is None:
-            return None
-        values = data[at + 4 * start : at + 4 * (num_rows + 1)].view(np.int32)
-        at, size = buffers[place.items]
-        items = data[at : at + size]
-    return Piece(kind=place.kind, dtype=place.dtype, values=values, items=items, valid=valid, first_bit=start)
-
-
-def _checked(opened: OpenBatch, data: NDArray[np.uint8], start: int, size: int) -> NDArray[np.uint8]:
-    if opened.checks is not None:
-        opened.checks.check(data, start, start + size)
-    return data[start : start + size]
 
 
 def find_piece(opened: OpenBatch, column: Column, start: int) -> Piece:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from shoal.data.loading.stored_columns import Piece
+from shoal.data.loading.pieces import Piece
 from shoal.data.native import Places, Rows, Table, Values, gather_bits, gather_rows, rectangle
 from shoal.data.schema import Column
 

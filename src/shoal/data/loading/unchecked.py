@@ -35,7 +35,8 @@ class PendingChunks:
             return
         origin, first = address_of(data), int(self.firsts[stretch])
         if not checks.unchecked.any():
-            # The rule for small files: what was read to find the rows was all there is.
+            # The rule for small files, where what was read to find the rows was all there is, and for those that this
+            # process fetched.
             self.origins[stretch] = origin
             return
         wanted = np.zeros(int(self.firsts[stretch + 1]) - first, np.bool_)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from shoal.base import InputError
 from shoal.data.canonical import canonical_array
-from shoal.data.hashing import HASH_SPAN, row_hashes
-from shoal.data.schema import HASH_COLUMN, Column, Schema
+from shoal.data.hashing import row_hashes
+from shoal.data.schema import HASH_COLUMN, HASH_SPAN, Column, Schema
 from shoal.data.storage.sorting import SortedRuns
 
 _ORDINAL = "_row"

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-# Small shards are one request each, and 8 of those keep a line busy; the ranges of large ones share one pool.
+# Each is one request, and 8 of those keep a line busy.
 _NUM_THREADS = 8
 
 
@@ -15,16 +15,17 @@ class ShardCollector:
     who needs the shard is told why it does not come. Any number of threads may call; close it at the end.
     """
 
-    def __init__(self, fetch: Callable[[int], object], shards: Sequence[int]) -> None:
+    def __init__(self, fetch: Callable[[int, int], object], shards: Sequence[int]) -> None:
         """Prepare; nothing is fetched.
 
         Args:
-            fetch: brings a shard by its number, if it is not here; called from several threads.
+            fetch: brings a shard by its number, if it is not here; called from several threads. Its second argument
+                says how many are fetched at once.
             shards: the numbers, in the order in which to fetch them.
         """
         self._fetch = fetch
-        self._left: Iterator[int] = iter(shards)
         self._num_threads = min(_NUM_THREADS, len(shards))
+        self._left: Iterator[tuple[int, int]] = zip(shards, _num_together(len(shards)), strict=True)
         self._threads: list[threading.Thread] | None = None
         self._lock = threading.Lock()
         self._is_closed = False
@@ -57,10 +58,16 @@ class ShardCollector:
     def _work(self) -> None:
         while not self._is_closed:
             with self._lock:
-                shard = next(self._left, None)
-            if shard is None:
+                following = next(self._left, None)
+            if following is None:
                 return
             try:
-                self._fetch(shard)
+                self._fetch(*following)
             except Exception:  # noqa: BLE001  # told to whoever needs the shard, who tries it again
                 self.close()
+
+
+def _num_together(num_shards: int) -> list[int]:
+    # The last ones, when there are too few for every thread, share all requests among themselves.
+    num_last = num_shards % _NUM_THREADS
+    return [_NUM_THREADS] * (num_shards - num_last) + [num_last] * num_last

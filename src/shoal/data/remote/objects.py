@@ -2,11 +2,12 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from shoal.data.remote.retrying import RemoteSettings, Result, Retrier, Transien
 _STATUS = re.compile(r"status code: (\d{3})")
 _PASSING = frozenset({408, 425, 429})
 _MULTIPART_BYTES = 8 << 20
+# Smaller ones are joined, which costs a copy: as the line gives them they have some 400 KiB, on loopback.
+_PIECE_BYTES = 64 << 10
 
 
 class NoRangesError(Exception):
@@ -70,6 +73,25 @@ class ObjectStore:
         """
         return self._retried("read", key, lambda: self._get(key, (start, stop)))
 
+    def read_pieces(self, key: str, start: int, stop: int) -> Iterator[Piece]:
+        """Yield bytes start..stop-1 of an object in order, in pieces of any size, as they come; fewer only at its end.
+
+        A request that breaks off is asked again for what is missing, and has the deadline anew, as something came.
+        Whether all pieces are of one object, their facts say; nothing but the piece under way is in memory.
+
+        Raises:
+            NoRangesError: the server does not give parts.
+        """
+        while start < stop:
+            facts, first, rest = self._retried("read", key, lambda: self._begin(key, start, stop))  # noqa: B023  # at once
+            stop = min(stop, facts.size_bytes)
+            with suppress(TransientError):
+                for data in chain((first,), rest):
+                    # What a server sends beyond is nothing that was asked for.
+                    piece = Piece(data[: max(stop - start, 0)], facts)
+                    start += len(data)
+                    yield piece
+
     def facts(self, key: str) -> ObjectFacts:
         """Return size and identity of an object."""
         return self._retried("find", key, lambda: _facts(_obstore().head(self._store(), key)))
@@ -111,7 +133,7 @@ class ObjectStore:
 
         return self._retried("list", prefix, collect)
 
-    def write(self, key: str, content: bytes | Path) -> None:
+    def write(self, key: str, content: bytes | memoryview | Path) -> None:
         """Put an object whole, in several parts when it is large; what bore the key before is replaced."""
 
         def put() -> None:
@@ -137,6 +159,19 @@ class ObjectStore:
             if self.read(key) != content:
                 raise
 
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that are not there count as removed."""
+
+        def remove() -> None:
+            for key in keys if self.location.scheme == "file" else [list(keys)]:
+                try:
+                    _obstore().delete(self._store(writes=True), key)
+                except FileNotFoundError:
+                    continue
+
+        if keys:
+            self._retried("delete", keys[0], remove)
+
     def _store(self, *, writes: bool = False) -> Any:  # noqa: ANN401  # obstore's stores share no base
         if is_forked_child():
             raise UnsupportedError(
@@ -159,6 +194,19 @@ class ObjectStore:
         if len(data) != (expected := min(stop, facts.size_bytes) - start):
             raise TransientError(f"{len(data)} bytes came, expected {expected}")
         return Piece(data, facts)
+
+    def _begin(self, key: str, start: int, stop: int) -> tuple[ObjectFacts, memoryview, Iterator[memoryview]]:
+        result = _obstore().get(self._store(), key, options={"range": (start, stop)})
+        pieces = self._pieces(key, result)
+        # With a piece in hand the attempt has brought something: a server that only promises fails here.
+        if (first := next(pieces, None)) is None:
+            raise TransientError(f"nothing came, expected {stop - start} bytes")
+        return _facts(result.meta), first, pieces
+
+    def _pieces(self, key: str, result: Any) -> Iterator[memoryview]:  # noqa: ANN401  # obstore's own
+        with self._translated(key):
+            for piece in result.stream(min_chunk_size=_PIECE_BYTES):
+                yield memoryview(piece)
 
     def _retried(self, verb: str, key: str, attempt: Callable[[], Result]) -> Result:
         def guarded() -> Result:

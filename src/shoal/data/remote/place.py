@@ -1,12 +1,16 @@
-"""A URL as a place for whole files: what a mirror keeps a dataset's second copy in."""
+"""A URL as a place for whole files: what a mirror keeps a dataset's second copy in, and a run its checkpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shoal.base import NotFoundError, report_full_storage
 from shoal.data.remote.location import parse_location
-from shoal.data.remote.objects import ObjectStore
-from shoal.data.remote.retrying import Retrier, TransientError
+
+# What talks to stores is loaded for the first of them: most runs keep their checkpoints in a folder.
+if TYPE_CHECKING:
+    from shoal.data.remote.objects import ObjectFacts
+    from shoal.data.remote.retrying import Retrier
 
 
 class RemotePlace:
@@ -16,8 +20,10 @@ class RemotePlace:
     """
 
     def __init__(
-        self, url: str, *, options: Mapping[str, object] | None = None, retrier: Retrier | None = None
+        self, url: str, *, options: Mapping[str, object] | None = None, retrier: "Retrier | None" = None
     ) -> None:
+        from shoal.data.remote.objects import ObjectStore
+
         self._store = ObjectStore(parse_location(url, options), retrier)
 
     def has(self, name: str) -> bool:
@@ -33,6 +39,7 @@ class RemotePlace:
 
     def get(self, name: str, target: Path) -> None:
         """Write the file's bytes to `target`, all of them; NotFoundError when there is none."""
+        from shoal.data.remote.retrying import TransientError
 
         def attempt() -> None:
             facts, pieces = self._store.stream(name)
@@ -46,6 +53,29 @@ class RemotePlace:
     def put(self, name: str, source: Path) -> None:
         """Keep the file's bytes; when this returns they are in the store, before that nobody sees them."""
         self._store.write(name, source)
+
+    def read(self, name: str) -> bytes:
+        """Return the file's bytes; NotFoundError when there is none."""
+        return self._store.read(name)
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """Keep bytes from memory as `put` keeps a file's."""
+        self._store.write(name, content)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove files; those that are not there count as removed."""
+        self._store.delete(names)
+
+    def facts(self) -> "list[ObjectFacts]":
+        """Return size and age of all files here, also in folders, sorted by name; empty when there is none."""
+        try:
+            return self._store.names()
+        except NotFoundError:
+            return []
+
+    def address(self, name: str) -> str:
+        """Return the URL of a file or folder here."""
+        return str(self._store.location.child(name))
 
     def __str__(self) -> str:
         return str(self._store.location)

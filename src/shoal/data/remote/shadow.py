@@ -8,10 +8,10 @@ A shadow looks like any dataset's folder, so nothing else needs to know of store
 while something is being written: shards that have not been uploaded yet are nowhere else.
 """
 
+import os
 import re
 import shutil
-import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -22,10 +22,6 @@ from shoal.base import (
     NotFoundError,
     RemoteError,
     UnsupportedError,
-    decode,
-    digest_json,
-    encode,
-    find_home,
     load_settings,
     write_atomic,
 )
@@ -34,22 +30,18 @@ from shoal.data.remote.elsewhere import fetch_elsewhere
 from shoal.data.remote.fetching import Content, fetch_file
 from shoal.data.remote.forking import is_forked_child
 from shoal.data.remote.holding import HeldLeases
-from shoal.data.remote.location import Location, parse_location
+from shoal.data.remote.location import Location
 from shoal.data.remote.objects import ObjectStore
 from shoal.data.remote.retrying import Retrier
 from shoal.data.storage.seal import check_seal
-from shoal.data.storage.shard import Shard
+from shoal.data.storage.shard import Shard, trust_shard
 
-_ORIGIN = "origin.json"
 _LINK = re.compile(rb"(\d{6,})\.json")
 # Small files that a version needs besides its shards, by the field of its manifest that names them.
 _ATTACHED = {"profile": "profiles/{}.arrow", "preparation": "preparations/{}.json"}
 _MIN_LIMIT_BYTES = 1 << 30
 # More versions than anybody makes: what has them all is a server that answers everything.
 _MAX_PROBED = 1 << 20
-
-_known: dict[Path, "Shadow"] = {}
-_known_lock = threading.Lock()
 
 
 class Shadow:
@@ -140,29 +132,39 @@ class Shadow:
         self.check_writable()
         self.store.write(key, path)
 
-    def shard_file(self, shard: Shard) -> Path:
+    def shard_file(self, shard: Shard, *, num_together: int = 1) -> Path:
         """Return where the shard's file lies on this host, fetching it when it is not there; checked in either case.
 
-        The file stays while this process uses few others; who needs it for longer takes `lease`.
+        The file stays while this process uses few others; who needs it for longer takes `lease`. `num_together` is
+        how many shards the caller fetches at once.
         """
         # Not uploaded yet: this is the only copy.
         if (waiting := self.folder / "shards" / shard.file_name).exists():
             return waiting
         lease = self._held.get(shard.file_name)
         if lease is None:
-            lease = self.lease(shard)
+            lease = self.lease(shard, num_together=num_together)
             self._held.hold(shard.file_name, lease)
         return lease.path
 
-    def lease(self, shard: Shard) -> Lease:
+    def lease(self, shard: Shard, *, num_together: int = 1) -> Lease:
         """Return the use of a shard's file, fetched when it is not there: it stays until the lease is closed."""
+        made: list[os.stat_result] = []
 
         def make(target: Path) -> None:
-            fetch = fetch_elsewhere if is_forked_child() else fetch_file
             content = Content(shard.size_bytes, shard.sums, shard.chunk_bytes)
-            fetch(self.store, f"shards/{shard.file_name}", target, content)
+            key = f"shards/{shard.file_name}"
+            if is_forked_child():
+                fetch_elsewhere(self.store, key, target, content)
+            else:
+                fetch_file(self.store, key, target, content, num_together=num_together)
+            made.append(target.stat())
 
-        return self.cache.lease(shard.file_name, make, size_bytes=shard.size_bytes, digest=shard.digest)
+        lease = self.cache.lease(shard.file_name, make, size_bytes=shard.size_bytes, digest=shard.digest)
+        if made:
+            # All of it was summed as it came: to do that again at the first touch would find nothing.
+            trust_shard(lease.path, shard, made[-1])
+        return lease
 
     def fetch_again(self, shard: Shard) -> Path:
         """Drop what is cached of a shard, damaged as it is, and fetch it anew."""
@@ -261,79 +263,12 @@ class Shadow:
         return False
 
 
-def open_shadow(location: Location, *, home: Path | None = None, retrier: Retrier | None = None) -> Shadow:
-    """Return the shadow of the dataset at a URL, in the home's cache; nothing is fetched yet."""
-    parent = location.parent()
-    place = digest_json([parent.url, parent.options]).removeprefix("b3:")[:16]
-    folder = (home or find_home(create=True)) / "cache" / "datasets" / place / location.name
-    _keep_origin(folder, parent)
-    with _known_lock:
-        if folder not in _known or retrier is not None:
-            _known[folder] = Shadow(folder, location, retrier)
-        return _known[folder]
-
-
-def shadow_of(folder: Path) -> Shadow | None:
-    """Return the shadow that a dataset's folder is; None for ordinary folders, at next to no cost."""
-    if (shadow := _known.get(folder)) is not None:
-        return shadow
-    # By the name first: ordinary datasets must not pay for a look at the disk.
-    if folder.parent.parent.name != "datasets" or folder.parent.parent.parent.name != "cache":
-        return None
-    try:
-        said: Mapping[str, str] = decode((folder.parent / _ORIGIN).read_bytes(), dict)
-    except FileNotFoundError:
-        return None
-    with _known_lock:
-        return _known.setdefault(folder, Shadow(folder, parse_location(said["url"]).child(folder.name)))
-
-
-def shard_at(folder: Path, shard: Shard) -> Path:
-    """Return where a shard of the dataset in a folder lies on this machine; it is fetched where that is a shadow."""
-    shadow = shadow_of(folder)
-    return folder / "shards" / shard.file_name if shadow is None else shadow.shard_file(shard)
-
-
-def file_at(folder: Path, key: str) -> Path:
-    """Return where a small file of the dataset in a folder lies; one that a shadow lacks is fetched.
-
-    Nothing is there when the store does not have it either.
-    """
-    path = folder / key
-    if not path.exists() and (shadow := shadow_of(folder)) is not None:
-        with suppress(NotFoundError):
-            shadow.bring(key)
-    return path
-
-
-def bring_history(folder: Path, version: int) -> None:
-    """Fetch all versions up to this one of the dataset in a folder; nothing is done where it is no shadow."""
-    if (shadow := shadow_of(folder)) is not None:
-        shadow.bring_history(version)
-
-
-def restore_shadow(folder: Path, url: str) -> Shadow:
-    """Return the shadow of a URL in this folder, which may be another host's, or have been deleted."""
-    if (shadow := shadow_of(folder)) is not None:
-        return shadow
-    location = parse_location(url)
-    _keep_origin(folder, location.parent())
-    with _known_lock:
-        return _known.setdefault(folder, Shadow(folder, location))
-
-
 def cache_limit_bytes(folder: Path) -> int:
     """Return how many bytes of shards to keep: the setting `cache_bytes`, else half of what the disk has left."""
     if (chosen := load_settings().settings.cache_bytes) is not None:
         return chosen
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     return max(_MIN_LIMIT_BYTES, (shutil.disk_usage(there).free + DiskCache(folder, 0).size_bytes) // 2)
-
-
-def _keep_origin(folder: Path, parent: Location) -> None:
-    path = folder.parent / _ORIGIN
-    if not path.exists():
-        write_atomic(path, encode({"url": str(parent)}))
 
 
 def _version_key(number: int) -> str:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from shoal.data.loading.order import Order
 from shoal.data.schema import Schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Readable(Protocol):
@@ -33,7 +34,7 @@ class Readable(Protocol):
         """How many rows there are."""
         ...
 
-    def batches(self, columns: Sequence[str] | None = None, batch_rows: int = 8_192) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str] | None = None, batch_rows: int = 8_192) -> "Iterator[pa.RecordBatch]":
         """Yield the rows in order."""
         ...
 

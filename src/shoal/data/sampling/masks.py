@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shoal.base import InputError, UnsupportedError
-from shoal.data.hashing import HASH_SPAN, row_hashes
+from shoal.data.hashing import row_hashes
 from shoal.data.sampling.bits import MaskWriter, RowMask
 from shoal.data.sampling.classes import Classes, count_classes, label_column
 from shoal.data.sampling.draws import Draws, key_of, mixed
@@ -18,7 +18,7 @@ from shoal.data.sampling.recipes import Recipe
 from shoal.data.sampling.shares import largest_remainders
 from shoal.data.sampling.stored_rows import Block, StoredRows
 from shoal.data.sampling.thresholds import Thresholds, find_thresholds
-from shoal.data.schema import Schema
+from shoal.data.schema import HASH_SPAN, Schema
 
 Flags = NDArray[np.bool_]
 

@@ -7,8 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal.data.hashing import HASH_SPAN
-from shoal.data.schema import HASH_COLUMN
+from shoal.data.schema import HASH_COLUMN, HASH_SPAN
 from shoal.data.storage.shard import Shard, ShardFile
 
 Rows = NDArray[np.int64]

@@ -10,14 +10,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shoal.base import InputError, UnsupportedError
-from shoal.data.hashing import HASH_SPAN
 from shoal.data.sampling.binding import Readable
 from shoal.data.sampling.classes import label_column
 from shoal.data.sampling.predicates import checked_predicate, plain_value
 from shoal.data.sampling.quantiles import values_at
 from shoal.data.sampling.recipes import Recipe
 from shoal.data.sampling.shares import exact_fractions
-from shoal.data.schema import Schema
+from shoal.data.schema import HASH_SPAN, Schema
 from shoal.data.storage.shard import HashRange
 
 

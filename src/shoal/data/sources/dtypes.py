@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from shoal.base import InputError
-from shoal.data.schema import NUMBERS
+from shoal.data.schema import value_types
 
 INSTANT = pa.timestamp("us")
 ZONED_INSTANT = pa.timestamp("us", "UTC")
-_NAMED = {**NUMBERS, "bool": pa.bool_(), "string": pa.string(), "binary": pa.binary(), "timestamp": INSTANT}
+_NAMED = value_types()
 
 Dtypes = Mapping[str, str | pa.DataType]
 

@@ -58,8 +58,8 @@ def _room(kind: str, num_rows: int, num_bytes: int) -> _Room:
 
 
 def _array(kind: pa.DataType, num_rows: int, room: _Room, num_nulls: int, text_bytes: int) -> pa.Array:
-    values, bits, texts = room
-    buffers = [pa.py_buffer(bits) if num_nulls else None, pa.py_buffer(values)]
+    values, holes, texts = room
+    buffers = [pa.py_buffer(~holes) if num_nulls else None, pa.py_buffer(values)]
     if pa.types.is_string(kind):
         buffers.append(pa.py_buffer(texts[:text_bytes]))
     return pa.Array.from_buffers(kind, num_rows, buffers, num_nulls)

@@ -7,7 +7,7 @@ nothing, and the rest is one number. The largest kept hash also estimates how ma
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,12 +52,21 @@ class Categories:
                 self.counts[name] = count
                 self._hashes[name] = rank[0]
         if len(self.counts) > LIMIT:
-            ranked = sorted((hash_, name) for name, hash_ in self._hashes.items())
-            for _, name in ranked[LIMIT:]:
-                self.other += self.counts.pop(name)
-                del self._hashes[name]
-            # It only ever falls, so what lies beyond it now would be dropped later too: columns of ids stay cheap.
-            self._last_kept = ranked[LIMIT - 1]
+            self._drop_largest()
+
+    def _drop_largest(self) -> None:
+        names = list(self._hashes)
+        hashes = np.fromiter(self._hashes.values(), np.uint64, len(names))
+        last = np.partition(hashes, LIMIT - 1)[LIMIT - 1]
+        # Only equal hashes at the border ask for a look at names: all others are told apart without one.
+        ranked = sorted((int(hashes[at]), names[at]) for at in np.flatnonzero(hashes == last))
+        num_kept = LIMIT - int(np.count_nonzero(hashes < last))
+        dropped = [name for _, name in ranked[num_kept:]] + [names[at] for at in np.flatnonzero(hashes > last)]
+        for name in dropped:
+            self.other += self.counts.pop(name)
+            del self._hashes[name]
+        # It only ever falls, so what lies beyond it now would be dropped later too: columns of ids stay cheap.
+        self._last_kept = ranked[num_kept - 1]
 
     def add_texts(self, texts: Texts) -> None:
         """Count texts, but for the rows without a value; the same as one by one.
@@ -65,6 +74,12 @@ class Categories:
         Once more than `LIMIT` values were seen, a value costs its hash and no more: columns of ids stay cheap.
         """
         found = _distinct("count_texts", self._bound, texts.offsets, texts.data, _mask(texts.valid))
+        num_rows = len(texts.offsets) - 1
+        if found is None and _may_be_halved(num_rows):
+            for start, stop in ((0, num_rows // 2), (num_rows // 2, num_rows)):
+                valid = None if texts.valid is None else texts.valid[start:stop]
+                self.add_texts(replace(texts, offsets=texts.offsets[start : stop + 1], valid=valid))
+            return
         if found is None:
             self._add_array(texts.to_arrow(_TEXT).drop_null())
             return
@@ -78,6 +93,11 @@ class Categories:
         """Count whole numbers by their decimal text; otherwise as `add_texts`."""
         values = np.ascontiguousarray(values)
         found = _distinct("count_wholes", self._bound, values, letter_of(values.dtype), _mask(valid))
+        if found is None and _may_be_halved(len(values)):
+            middle = len(values) // 2
+            self.add_wholes(values[:middle], None if valid is None else valid[:middle])
+            self.add_wholes(values[middle:], None if valid is None else valid[middle:])
+            return
         if found is None:
             self._add_array(from_numpy(values if valid is None else values[valid]))
             return
@@ -153,9 +173,14 @@ class _Distinct:
     beyond: int
 
 
+def _may_be_halved(num_rows: int) -> bool:
+    # What the first half leaves out bounds the second; and as many rows as there is room for always fit.
+    return num_rows > _ROOM and compiled.statistics is not None and compiled.hash_address is not None
+
+
 def _distinct(loop: str, bound: int, *values: object) -> _Distinct | None:
     # None where no compiler was at hand, and for so many distinct values that the loop has no room for them: that
-    # happens to the first rows of a column only.
+    # happens to the first rows of a column only, and is found out before most of them were looked at.
     if compiled.statistics is None or compiled.hash_address is None:
         return None
     hashes, counts, rows = np.empty(_ROOM, np.uint64), np.empty(_ROOM, np.int64), np.empty(_ROOM, np.int64)

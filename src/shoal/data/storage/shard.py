@@ -9,22 +9,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from shoal.base import CorruptError, ShardMissingError, digest_bytes, report_full_storage
-from shoal.data.columns import Decoded, conform, decode
-from shoal.data.hashing import HASH_SPAN
 from shoal.data.layout import Layout
-from shoal.data.schema import HASH_COLUMN, Schema
-from shoal.data.storage.arrow_file import Body, check_metadata, find_body
+from shoal.data.schema import HASH_COLUMN, HASH_SPAN, Schema
+from shoal.data.storage.arrow_file import Body, check_metadata, find_body, stored_fields
 from shoal.data.storage.chunks import REPAIR, ChunkChecks, checks_for, chunk_sums, map_file, map_known
+
+# Arrow is loaded by the functions that make or hand out its arrays: gathering rows by their places does without.
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from shoal.data.columns import Decoded
 
 HashRange = tuple[int, int]
 FULL_RANGE: HashRange = (0, HASH_SPAN)
+TARGET_SHARD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +70,14 @@ class Shard:
         return hash_range[0] <= int(self.first_hash, 16) and int(self.last_hash, 16) < hash_range[1]
 
 
-def write_shard(batch: pa.RecordBatch, path: Path) -> Shard:
+def write_shard(batch: "pa.RecordBatch", path: Path) -> Shard:
     """Write a batch that is sorted by its hash column as one file, flushed to the disk, and describe it.
 
     Raises:
         StorageFullError: no room; the caller removes what is there.
     """
+    import pyarrow as pa
+
     with report_full_storage(path), pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
     hashes = batch.column(HASH_COLUMN)
@@ -109,14 +115,14 @@ class OpenBatch:
     the file keeps its arrays, if that is known without Arrow. Whoever reads values checks their bytes first.
     """
 
-    source: pa.RecordBatch | Callable[[], pa.RecordBatch]
+    source: "pa.RecordBatch | Callable[[], pa.RecordBatch]"
     layout: Layout | None = None
     data: NDArray[np.uint8] | None = None
     checks: ChunkChecks | None = None
     body: Body | None = None
 
     @cached_property
-    def batch(self) -> pa.RecordBatch:
+    def batch(self) -> "pa.RecordBatch":
         """The rows for Arrow."""
         return self.source() if callable(self.source) else self.source
 
@@ -125,12 +131,28 @@ class OpenBatch:
         """How many rows it has."""
         return self.batch.num_rows if self.body is None else self.body.num_rows
 
-    def check(self, array: pa.Array) -> None:
+    def hashes(self) -> NDArray[np.uint64]:
+        """Return the rows' hashes, checked; only shards in order of hash have them."""
+        if self.body is not None and self.data is not None:
+            field = stored_fields(self.data, self.body).get(HASH_COLUMN)
+            if field is not None and (field.dtype, field.sizes, field.is_list) == ("uint64", (), False):
+                at, size = self.body.buffers[field.first + 1]
+                if size >= 8 * self.body.num_rows:
+                    stop = at + 8 * self.body.num_rows
+                    if self.checks is not None:
+                        self.checks.check(self.data, at, at + size)
+                    return self.data[at:stop].view(np.uint64)
+        array = self.batch.column(HASH_COLUMN)
+        self.check(array)
+        found: NDArray[np.uint64] = array.to_numpy()
+        return found
+
+    def check(self, array: "pa.Array") -> None:
         """Return when all bytes of a column are intact; CorruptError as `ChunkChecks.check`."""
         for buffer in array.buffers():
             self.check_buffer(buffer)
 
-    def check_buffer(self, buffer: pa.Buffer | None) -> None:
+    def check_buffer(self, buffer: "pa.Buffer | None") -> None:
         """Return when a buffer's bytes are intact, as far as they lie in the file."""
         if self.data is None or self.checks is None or buffer is None:
             return
@@ -202,14 +224,16 @@ class ShardFile:
         if not self.shard.overlaps(hash_range):
             return 0, 0
         # Only a shard at a border gets here, so a split reads at most two shards per append.
-        opened = self.open_batches[0]
-        opened.check(opened.batch.column(HASH_COLUMN))
-        hashes: NDArray[np.uint64] = opened.batch.column(HASH_COLUMN).to_numpy()
+        hashes = self.open_batches[0].hashes()
         borders = [np.searchsorted(hashes, np.uint64(at)) if at < HASH_SPAN else len(hashes) for at in hash_range]
         return int(borders[0]), int(borders[1])
 
-    def batches(self, start: int, stop: int, schema: Schema) -> list[pa.RecordBatch]:
+    def batches(self, start: int, stop: int, schema: Schema) -> "list[pa.RecordBatch]":
         """Return rows start..stop-1 as Arrow record batches with the schema's columns, without copying."""
+        import pyarrow as pa
+
+        from shoal.data.columns import conform
+
         found, first = [], 0
         # A shard without nulls says so in its own file; the batches of one dataset must all say the same.
         stored = schema.arrow()
@@ -225,8 +249,10 @@ class ShardFile:
             first += opened.num_rows
         return found
 
-    def column(self, name: str) -> Decoded:
+    def column(self, name: str) -> "Decoded":
         """Return all rows of a column; a view of the file where it is fixed in size, without nulls and in one piece."""
+        from shoal.data.columns import decode
+
         schema = self._schema.select([name])
         parts = [decode(batch.column(name), schema[name]) for batch in self.batches(0, self.shard.num_rows, schema)]
         if len(parts) == 1:
@@ -234,8 +260,10 @@ class ShardFile:
         return join_columns(parts)
 
 
-def join_columns(parts: list[Decoded]) -> Decoded:
+def join_columns(parts: "list[Decoded]") -> "Decoded":
     """Return the rows of all parts, one after the other, in memory of their own."""
+    from shoal.data.columns import Decoded
+
     values = np.concatenate([part.values for part in parts])
     if all(part.valid is None for part in parts):
         return Decoded(values, None)
@@ -243,7 +271,9 @@ def join_columns(parts: list[Decoded]) -> Decoded:
     return Decoded(values, np.concatenate(valid))
 
 
-def _reader(data: NDArray[np.uint8]) -> pa.RecordBatchFileReader:
+def _reader(data: NDArray[np.uint8]) -> "pa.RecordBatchFileReader":
+    import pyarrow as pa
+
     return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(data)))
 
 
@@ -285,6 +315,24 @@ def _mapped(path: Path, shard: Shard) -> tuple[NDArray[np.uint8], ChunkChecks]:
     # Of what was mapped, and not of the name: pages behind a file's end end the process when they are read.
     _check_length(path, shard, len(data))
     return data, checks_for(path, (shard.digest, *key), shard.sums, shard.chunk_bytes)
+
+
+def trust_shard(path: Path, shard: Shard, checked: os.stat_result) -> None:
+    """Remember for this process that a file's chunks are intact, if it is the file that was checked, perhaps renamed.
+
+    Args:
+        path: where it lies now.
+        shard: what the manifest says of it.
+        checked: what the system said of the file when all its bytes had just been found intact.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return
+    # Not the time of the last change: the new name counts as one.
+    if all(getattr(found, name) == getattr(checked, name) for name in ("st_dev", "st_ino", "st_size", "st_mtime_ns")):
+        key = (shard.digest, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        checks_for(path, key, shard.sums, shard.chunk_bytes).unchecked[:] = False
 
 
 def check_size(path: Path, shard: Shard) -> os.stat_result:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from shoal.base import report_full_storage
 from shoal.data.columns import from_numpy, to_numpy
-from shoal.data.hashing import HASH_SPAN
-from shoal.data.schema import HASH_COLUMN, Schema
-from shoal.data.storage.reordering import Places, gather_rows, sort_order
+from shoal.data.schema import HASH_COLUMN, HASH_SPAN, Schema
+from shoal.data.storage.reordering import Places, gather_rows, sort_rows
 from shoal.data.storage.shard import HashRange
 from shoal.data.texts import texts_of
 
@@ -138,12 +137,10 @@ def _slice(batch: pa.RecordBatch, hash_range: HashRange) -> pa.RecordBatch:
 
 
 def _merged(batches: Sequence[pa.RecordBatch], schema: Schema) -> pa.RecordBatch:
-    hashes = np.concatenate([_hashes(batch) for batch in batches])
-    order = sort_order(hashes)
-    places = Places.of(order, [batch.num_rows for batch in batches])
+    places, hashes = sort_rows([_hashes(batch) for batch in batches])
     # Also for a single sorted part: a slice keeps its batch's offsets, and a shard's bytes must not show them.
     arrays = gather_rows(batches, schema.columns, places)
-    return pa.RecordBatch.from_arrays([*arrays, from_numpy(hashes[order])], schema=batches[0].schema)
+    return pa.RecordBatch.from_arrays([*arrays, from_numpy(hashes)], schema=batches[0].schema)
 
 
 def _size_bytes(batch: pa.RecordBatch, schema: Schema) -> int:

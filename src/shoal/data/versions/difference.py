@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shoal.base import SchemaError
-from shoal.data.hashing import HASH_SPAN, row_hashes
-from shoal.data.schema import Column, Schema
+from shoal.data.hashing import row_hashes
+from shoal.data.schema import HASH_SPAN, Column, Schema
 from shoal.data.sources.facts import SourceFact
 from shoal.data.statistics.column_profile import ColumnProfile
 from shoal.data.statistics.profile import Profile

@@ -25,7 +25,7 @@ from shoal.base import (
     write_atomic,
 )
 from shoal.data.layout import Layout, layout_of, with_ids
-from shoal.data.remote.shadow import bring_history, file_at, shadow_of
+from shoal.data.remote.shadows import bring_history, file_at, shadow_of
 from shoal.data.schema import Column, Schema
 from shoal.data.sources.facts import SourceFact
 from shoal.data.storage.latch import latch

@@ -23,7 +23,8 @@ from shoal.base import (
 from shoal.base import encode as encode_json
 from shoal.data.prepare.fitted import FittedPreparation
 from shoal.data.remote.place import RemotePlace
-from shoal.data.remote.shadow import Shadow, file_at, shadow_of, shard_at
+from shoal.data.remote.shadow import Shadow
+from shoal.data.remote.shadows import file_at, shadow_of, shard_at
 from shoal.data.storage.seal import check_seal
 from shoal.data.storage.shard import Shard, check_shard
 from shoal.data.versions.lineage import Link, check_belongs, check_same_history, read_link

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from shoal.base import ConflictError, CorruptError, write_atomic
 from shoal.data.prepare.fitted import FittedPreparation
-from shoal.data.remote.shadow import file_at
+from shoal.data.remote.shadows import file_at
 from shoal.data.schema import Column
 from shoal.data.versions.manifest import Manifest, publish
 

@@ -17,7 +17,7 @@ from shoal.base import (
     report_full_storage,
     write_atomic,
 )
-from shoal.data.remote.shadow import file_at
+from shoal.data.remote.shadows import file_at
 from shoal.data.statistics.profile import Profile
 from shoal.data.storage.latch import latch
 from shoal.data.storage.shard import Shard, check_shard
