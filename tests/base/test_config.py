@@ -13,6 +13,7 @@ from shoal.base import (
     encode,
     environment,
     find_home,
+    launcher_variables,
     load_settings,
     secret,
 )
@@ -166,3 +167,12 @@ def test_secrets_compare_by_value():
     assert Secret("a") == Secret("a")
     assert Secret("a") != Secret("b")
     assert Secret("a") != "a"
+
+
+def test_what_a_launcher_says_is_read_and_nothing_else(monkeypatch):
+    for name in launcher_variables():
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("SLURM_JOB_ID", "")
+
+    assert launcher_variables() == {"RANK": "3"}

@@ -189,3 +189,28 @@ def test_all_blocks_of_a_killed_process_can_be_removed_and_no_others():
     assert [Path(name).exists() for name in names] == [False, False]
     assert Path(mine.name).exists()
     mine.unlink()
+
+
+def test_a_block_with_an_agreed_name_is_found_by_it_once_it_is_ready():
+    name = f"agreed-{os.getpid()}-1"
+    assert SharedBlock.find(name) is None
+
+    block = SharedBlock.create(8, name=name)
+    twin = SharedBlock.find(name)
+
+    block.view(np.uint8, (8,))[:] = 5
+    assert twin is not None
+    assert twin.view(np.uint8, (8,)).tolist() == [5] * 8
+    block.unlink()
+    assert SharedBlock.find(name) is None
+
+
+def test_blocks_are_removed_by_the_beginning_of_their_names():
+    name = f"agreed-{os.getpid()}-*"
+    blocks = [SharedBlock.create(8, name=f"{name}{end}") for end in "ab"]
+    other = SharedBlock.create(8, name=f"agreed-{os.getpid()}-other")
+
+    SharedBlock.unlink_all_named(name)
+
+    assert [Path(block.name).exists() for block in [*blocks, other]] == [False, False, True]
+    other.unlink()

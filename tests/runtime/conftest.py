@@ -3,16 +3,41 @@
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
+from itertools import count
 from textwrap import dedent
 
 import pytest
 
-from shoal.runtime import LocalRuntime
+from shoal.runtime import Code, LocalRuntime, Report, Resources
+from shoal.runtime.forking import can_fork
+from shoal.testing import members
+
+FORKS = pytest.mark.skipif(not can_fork(), reason="forked members need Linux")
+
+
+class ForkingRuntime(LocalRuntime):
+    """All members are forked from a server."""
+
+    def gang(self, roles, **options):
+        return super().gang({role: (_forked(code), *rest) for role, (code, *rest) in roles.items()}, **options)
+
+    def service(self, code, *arguments, **options):
+        return super().service(_forked(code), *arguments, **options)
+
+
+def _forked(code):
+    return replace(code, preload=("shoal.runtime.context",))
+
+
+@pytest.fixture(params=[LocalRuntime, pytest.param(ForkingRuntime, marks=FORKS)], ids=["fresh", "forked"])
+def runtime(request):
+    return request.param()
 
 
 @pytest.fixture
-def runtime():
-    return LocalRuntime()
+def forking_runtime():
+    return ForkingRuntime()
 
 
 @pytest.fixture
@@ -21,11 +46,12 @@ def start_python(tmp_path):
 
     Members inherit their supervisor's stdout: `communicate` returns when the supervisor *and* its members are gone.
     """
+    numbers = count()
     with ExitStack() as stack:
 
         def start(*arguments):
-            script = tmp_path / "script.py"
             if "\n" in arguments[0]:
+                script = tmp_path / f"script-{next(numbers)}.py"
                 script.write_text(dedent(arguments[0]))
                 arguments = (str(script), *arguments[1:])
             process = subprocess.Popen(
@@ -50,3 +76,20 @@ def run_python(start_python):
         return out
 
     return run
+
+
+# In the standard library, and loaded by nothing that a member needs.
+RARE = "sched"
+
+
+@pytest.fixture
+def facts():
+    """Start members whose code preloads modules; what they say of their processes."""
+
+    def ask(*, num=1, preload=(RARE,), environment=None):
+        code = Code.of(members.describe_process, {"module": RARE}, preload=preload)
+        with LocalRuntime().gang({"worker": (code, num, Resources())}, environment=environment) as gang:
+            found = {event.member.rank: event.message for event in gang.events() if isinstance(event, Report)}
+        return [found[rank] for rank in range(num)]
+
+    return ask

@@ -128,6 +128,19 @@ def test_an_error_that_is_no_exception_of_the_usual_kind_arrives(runtime):
     assert "KeyboardInterrupt: odd" in end.failure.message
 
 
+def test_the_advice_of_an_error_of_ours_takes_the_place_of_the_usual_one(runtime):
+    def work(context):
+        from shoal.base import InputError
+
+        raise InputError("there is no such thing", next_step="ask for another")
+
+    with runtime.gang({"worker": (Code.of(work), 1, ONE)}) as gang:
+        (failure,) = (event.failure for event in gang.events() if isinstance(event, Exited))
+
+    assert failure.message.endswith("InputError: there is no such thing")
+    assert failure.next_step == "ask for another"
+
+
 def test_a_member_sees_the_import_path_and_folder_of_its_supervisor(runtime, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend("relative")

@@ -64,7 +64,7 @@ def test_plain_values_have_one_text_each(one, other):
         (functools.partial(int, base=2), functools.partial(int, base=8)),
         ({1, 2}, frozenset({1, 2})),
         ([1, 2], (1, 2)),
-        ("a".join, "b".join),
+        pytest.param("a".join, "b".join, id="bound methods"),
         (1, True),
     ],
     ids=repr,

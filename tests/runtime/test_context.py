@@ -93,7 +93,7 @@ def test_messages_that_came_before_the_wish_to_stop_are_still_received(superviso
 
 
 def test_other_signals_do_not_stop_the_member(supervisor):
-    supervisor.signal(signal.SIGUSR1)
+    supervisor.signal(signal.SIGUSR2)
     supervisor.say("after")
 
     assert supervisor.context.receive() == "after"
@@ -149,3 +149,10 @@ def test_a_report_that_cannot_travel_sends_nothing(supervisor):
     supervisor.context.report("next")
 
     assert supervisor.hear() == "next"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_both_signals_of_a_launcher_stop_the_member(supervisor, number):
+    supervisor.signal(number)
+
+    assert supervisor.context.stopping.wait(60)

@@ -39,6 +39,12 @@ def test_an_exception_is_always_a_failure(stop_asked):
     assert failure.traceback_text == "Traceback ..."
 
 
+def test_the_advice_of_an_error_of_ours_is_passed_on():
+    failure = ending(return_code=1, summary="InputError: x", next_step="give another")
+
+    assert failure.next_step == "give another"
+
+
 def test_an_exit_code_carries_the_last_words():
     failure = ending(return_code=3)
 

@@ -4,16 +4,17 @@ import psutil
 import pytest
 
 from shoal.base import WorkerError
-from shoal.runtime import Code, Exited, Member, Report, Resources
-from shoal.runtime import process as process_module
+from shoal.runtime import Code, Exited, LocalRuntime, Member, Report, Resources
+from shoal.runtime import starting as starting_module
 from shoal.runtime.inbox import MAX_UNREAD_REPORTS
 from shoal.testing import members
 
 ONE = Resources()
 
 
+@pytest.mark.parametrize("runtime", [LocalRuntime], indirect=True)
 def test_no_member_is_left_when_one_cannot_be_started(runtime, monkeypatch):
-    real, started = process_module.spawn, []
+    real, started = starting_module.spawn, []
 
     def spawn_two(request):
         if len(started) == 2:
@@ -21,7 +22,7 @@ def test_no_member_is_left_when_one_cannot_be_started(runtime, monkeypatch):
         started.append(real(request))
         return started[-1]
 
-    monkeypatch.setattr(process_module, "spawn", spawn_two)
+    monkeypatch.setattr(starting_module, "spawn", spawn_two)
     num_fds = psutil.Process().num_fds()
 
     with pytest.raises(WorkerError, match=r"cannot start worker 2.*unavailable.*ulimit"):

@@ -3,7 +3,7 @@ import pytest
 from shoal.base import InputError
 from shoal.runtime import Code, Exited, Member, Report, Started
 from shoal.runtime.group import Group
-from shoal.runtime.process import Launch, stop_all
+from shoal.runtime.running import Launch, stop_all
 from shoal.testing import members
 
 

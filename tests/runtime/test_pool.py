@@ -3,7 +3,7 @@
 import pytest
 
 from shoal.base import InputError, WorkerError
-from shoal.runtime import process as process_module
+from shoal.runtime import starting as starting_module
 from shoal.testing import members
 
 
@@ -23,7 +23,7 @@ def test_a_pool_that_cannot_start_any_worker_fails_its_futures(runtime, monkeypa
 
     with runtime.pool(2) as pool:
         with monkeypatch.context() as patch:
-            patch.setattr(process_module, "spawn", refuse)
+            patch.setattr(starting_module, "spawn", refuse)
             failed = pool.submit(members.own_pid)
 
         assert isinstance(failed.exception(), WorkerError)
@@ -31,7 +31,7 @@ def test_a_pool_that_cannot_start_any_worker_fails_its_futures(runtime, monkeypa
 
 
 def test_a_pool_that_cannot_grow_goes_on_with_what_it_has(runtime, monkeypatch):
-    real, started = process_module.spawn, []
+    real, started = starting_module.spawn, []
 
     def only_one(request):
         if started:
@@ -39,7 +39,7 @@ def test_a_pool_that_cannot_grow_goes_on_with_what_it_has(runtime, monkeypatch):
         started.append(real(request))
         return started[-1]
 
-    monkeypatch.setattr(process_module, "spawn", only_one)
+    monkeypatch.setattr(starting_module, "spawn", only_one)
 
     with runtime.pool(4) as pool:
         pids = {future.result() for future in [pool.submit(members.own_pid) for _ in range(8)]}

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import sys
 import threading
 
 import psutil
@@ -10,7 +11,9 @@ import pytest
 
 from shoal.base import WorkerError
 from shoal.runtime import Code, Exited, LocalRuntime, Report, Resources
-from shoal.runtime.process import Child, Launch, Member
+from shoal.runtime.base import Member
+from shoal.runtime.process import Child
+from shoal.runtime.running import Launch
 from shoal.testing import members
 
 ONE = Resources()
@@ -156,6 +159,18 @@ def test_stderr_goes_to_the_log_folder(tmp_path):
     }
 
 
+def test_what_a_killed_member_printed_is_in_its_log(tmp_path):
+    def shout(context):
+        print("to stdout")
+        print("to stderr", file=sys.stderr)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with LocalRuntime(log_folder=tmp_path).gang({"worker": (Code.of(shout), 1, ONE)}) as gang:
+        list(gang.events())
+
+    assert (tmp_path / "worker-0.log").read_text() == "to stdout\nto stderr\n"
+
+
 def test_a_large_piece_of_code_reaches_its_member(runtime):
     table = b"\3" * 20_000_000
 
@@ -179,6 +194,7 @@ def test_a_process_that_cannot_start_is_told_with_its_place():
     assert psutil.Process().num_fds() == before
 
 
+@pytest.mark.parametrize("runtime", [LocalRuntime], indirect=True)
 def test_running_out_of_files_is_told_and_leaves_nothing_open(runtime):
     this = psutil.Process()
     before = (this.num_fds(), len(this.children()))

@@ -6,9 +6,9 @@ import pytest
 
 from shoal.base import ManualClock, WorkerError
 from shoal.runtime import Backoff, Code, Exited, Member, Started
-from shoal.runtime import process as process_module
 from shoal.runtime import service as service_module
-from shoal.runtime.process import Launch
+from shoal.runtime import starting as starting_module
+from shoal.runtime.running import Launch
 from shoal.runtime.service import LocalService
 from shoal.testing import members
 
@@ -107,7 +107,7 @@ def test_a_removed_member_does_not_come_back(service, timers):
 def test_a_restart_that_fails_is_tried_again_later(service, timers, monkeypatch, caplog):
     kill(service)
     with monkeypatch.context() as patch:
-        patch.setattr(process_module, "spawn", _refuse)
+        patch.setattr(starting_module, "spawn", _refuse)
         with caplog.at_level(logging.WARNING):
             timers[-1].fire()
 
@@ -119,7 +119,7 @@ def test_a_restart_that_fails_is_tried_again_later(service, timers, monkeypatch,
 
 
 def test_members_that_cannot_be_added_leave_the_service_as_it_was(service, monkeypatch):
-    monkeypatch.setattr(process_module, "spawn", _refuse)
+    monkeypatch.setattr(starting_module, "spawn", _refuse)
 
     with pytest.raises(WorkerError, match="cannot start"):
         service.add(2)

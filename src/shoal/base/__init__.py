@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shoal.base.config import Settings as Settings
     from shoal.base.config import environment as environment
     from shoal.base.config import find_home as find_home
+    from shoal.base.config import launcher_variables as launcher_variables
     from shoal.base.config import load_settings as load_settings
     from shoal.base.config import secret as secret
     from shoal.base.digest import CHUNK_BYTES as CHUNK_BYTES
@@ -141,6 +142,7 @@ __all__ = [
     "fsync_folder",
     "is_handle",
     "json",
+    "launcher_variables",
     "lazy_face",
     "load_settings",
     "new_id",
@@ -173,6 +175,7 @@ __getattr__ = lazy_face(
         "Settings": "config",
         "environment": "config",
         "find_home": "config",
+        "launcher_variables": "config",
         "load_settings": "config",
         "secret": "config",
         "CHUNK_BYTES": "digest",

@@ -27,6 +27,25 @@ VARIABLES: Mapping[str, str] = {
 }
 
 
+# Set by the programs that start the processes of a job, never by users of shoal.
+_LAUNCHER_VARIABLES = (
+    "RANK",
+    "WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "TORCHELASTIC_RUN_ID",
+    "TORCHELASTIC_RESTART_COUNT",
+    "SLURM_PROCID",
+    "SLURM_NTASKS",
+    "SLURM_STEP_NUM_TASKS",
+    "SLURM_STEP_NODELIST",
+    "SLURM_JOB_NODELIST",
+    "SLURM_NODELIST",
+    "SLURM_JOB_ID",
+    "SLURM_STEP_ID",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the user may set for all of shoal; None means that shoal chooses."""
@@ -100,6 +119,11 @@ def find_home(start: Path | None = None, create: bool = False) -> Path:
             )
         home.mkdir(parents=True, exist_ok=True)
     return home
+
+
+def launcher_variables() -> dict[str, str]:
+    """Return what torchrun, Slurm and their like have told this process of its place in a job, by variable."""
+    return {name: value for name in _LAUNCHER_VARIABLES if (value := os.environ.get(name))}
 
 
 def environment(name: str) -> str | None:

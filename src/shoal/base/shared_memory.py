@@ -6,6 +6,7 @@ others still use and warns about those that nobody lost; and its blocks end in S
 """
 
 import atexit
+import glob
 import mmap
 import os
 import tempfile
@@ -34,8 +35,13 @@ class SharedBlock:
         self._creator = creator
 
     @classmethod
-    def create(cls, size_bytes: int) -> "SharedBlock":
+    def create(cls, size_bytes: int, *, name: str | None = None) -> "SharedBlock":
         """Make a block of zeros.
+
+        Args:
+            size_bytes: at least 1.
+            name: under which `find` on this machine gets it, for processes that agreed on names beforehand; theirs to
+                choose so that it is never used twice. None makes up one that nobody can guess.
 
         Raises:
             StorageFullError: there is no room for it, neither in memory nor in the temporary folder.
@@ -45,15 +51,16 @@ class SharedBlock:
         *first, last = _folders()
         for folder in first:
             try:
-                return cls._create_in(folder, size_bytes)
+                return cls._create_in(folder, size_bytes, name)
             except StorageFullError:
                 # Containers often have 64 MiB of /dev/shm; a mapped temporary file is as correct, only less quick.
                 continue
-        return cls._create_in(last, size_bytes)
+        return cls._create_in(last, size_bytes, name)
 
     @classmethod
-    def _create_in(cls, folder: Path, size_bytes: int) -> "SharedBlock":
-        path = folder / f"shoal-{os.getpid()}-{new_token(12)}"
+    def _create_in(cls, folder: Path, size_bytes: int, name: str | None) -> "SharedBlock":
+        final = None if name is None else folder / f"shoal-{name}"
+        path = folder / f"shoal-{os.getpid()}-{new_token(12)}" if final is None else Path(f"{final}-unready")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with report_full_storage(path):
@@ -62,7 +69,10 @@ class SharedBlock:
                     os.posix_fallocate(descriptor, 0, size_bytes)
                 else:
                     os.ftruncate(descriptor, size_bytes)
-            block = cls(str(path), mmap.mmap(descriptor, size_bytes), os.getpid())
+            # Whoever waits for an agreed name must never find a block that has no bytes yet.
+            block = cls(
+                str(path if final is None else path.rename(final)), mmap.mmap(descriptor, size_bytes), os.getpid()
+            )
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -84,6 +94,16 @@ class SharedBlock:
             return cls(name, mmap.mmap(descriptor, 0), None)
         finally:
             os.close(descriptor)
+
+    @classmethod
+    def find(cls, name: str) -> "SharedBlock | None":
+        """Join the block that another process made under an agreed name; None while there is none."""
+        for folder in _folders():
+            try:
+                return cls.attach(str(folder / f"shoal-{name}"))
+            except NotFoundError:
+                continue
+        return None
 
     @property
     def size_bytes(self) -> int:
@@ -126,6 +146,13 @@ class SharedBlock:
         """Remove every block that a process made and that still has its name, once that process is gone."""
         for folder in _folders():
             for path in folder.glob(f"shoal-{pid}-*"):
+                path.unlink(missing_ok=True)
+
+    @staticmethod
+    def unlink_all_named(prefix: str) -> None:
+        """Remove every block whose agreed name begins so, once those who made them are gone."""
+        for folder in _folders():
+            for path in folder.glob(f"shoal-{glob.escape(prefix)}*"):
                 path.unlink(missing_ok=True)
 
     def _unlink_at_exit(self) -> None:

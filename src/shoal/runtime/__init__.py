@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from shoal.runtime.base import Started as Started
     from shoal.runtime.code import Code as Code
     from shoal.runtime.context import Context as Context
+    from shoal.runtime.env.runtime import EnvRuntime as EnvRuntime
+    from shoal.runtime.env.signals import AskedToStopError as AskedToStopError
     from shoal.runtime.frames import Message as Message
     from shoal.runtime.local import LocalRuntime as LocalRuntime
     from shoal.runtime.opening import open_runtime as open_runtime
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
     from shoal.runtime.reach import content_digest as content_digest
 
 __all__ = [
+    "AskedToStopError",
     "Backoff",
     "Code",
     "CodeDigest",
     "Context",
+    "EnvRuntime",
     "Event",
     "Exited",
     "Gang",
@@ -50,10 +54,12 @@ __all__ = [
 __getattr__ = lazy_face(
     __name__,
     {
+        "AskedToStopError": "env.signals",
         "Backoff": "base",
         "Code": "code",
         "CodeDigest": "reach",
         "Context": "context",
+        "EnvRuntime": "env.runtime",
         "Event": "base",
         "Exited": "base",
         "Gang": "base",

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from shoal.base import WorkerError
@@ -11,6 +12,14 @@ from shoal.runtime.raised import describe
 # First byte of an answer.
 DONE = b"d"
 RAISED = b"r"
+
+
+@dataclass(slots=True)
+class Task:
+    """A pickled (function, args, kwargs), and the future that waits for its end."""
+
+    payload: bytes
+    future: "Future[Any]"
 
 
 def run_task(task: bytes) -> bytes:

@@ -17,6 +17,8 @@ from shoal.runtime.frames import Message
 P = ParamSpec("P")
 R = TypeVar("R")
 
+LOOPBACK = "127.0.0.1"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
@@ -44,10 +46,15 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A member's process exists. Its entry has not run yet: a member that must warm up reports when it is ready."""
+    """A member's process exists. Its entry has not run yet: a member that must warm up reports when it is ready.
+
+    `host` is an address of the member's machine, equal for members that share its memory: the loopback's when that is
+    the supervisor's own machine and no other plays a part.
+    """
 
     member: Member
     pid: int
+    host: str = LOOPBACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +69,9 @@ class Report:
 class Exited:
     """A member's process is gone; all of its reports came before.
 
-    Exactly one of `exit_code` and `signal` is set. `failure` is None when the entry returned, or when the member ended
-    without an error of its own after its supervisor had asked it to stop.
+    Exactly one of `exit_code` and `signal` is set; a member that was lost with its machine counts as killed. `failure`
+    is None when the entry returned, or when the member ended without an error of its own after its supervisor had asked
+    it to stop.
     """
 
     member: Member
@@ -140,6 +148,30 @@ class Gang(Protocol):
 
         Raises:
             InputError: no such member, or a message that cannot travel.
+        """
+        ...
+
+    def add(self, role: str, num: int = 1) -> list[Member]:
+        """Start `num` more members of a role, with its code and needs, or none of them; a gang that was over goes on.
+
+        Their ranks follow the highest that the role ever had: a dead member's rank is not used again. Their world size
+        counts all that the role ever had; that of older members stays. Returns at once: where a member must wait for
+        room, its `Started` comes later.
+
+        Raises:
+            InputError: no such role, or the gang was stopped.
+            WorkerError: a member could not be started.
+            UnsupportedError: the runtime's processes are given, as those of a job of another launcher are.
+        """
+        ...
+
+    def kill(self, member: Member) -> None:
+        """End a member at once (SIGKILL), with what it has started; nothing happens if it is dead.
+
+        Its `Exited` comes as for any death.
+
+        Raises:
+            InputError: no such member.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The first code of a child process, run as a file: `python child.py <role> <rank> <descriptor>`.
+"""The first code of a child process, run as a file: `python child.py <role> <rank> <descriptor>`; or of a forked one.
 
 Each import here is paid by every member at its start, before any of the user's own: only what is needed to listen.
 """
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from shoal.runtime.frames import Channel
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 
 
 def main() -> None:
@@ -21,6 +22,11 @@ def main() -> None:
     os.set_inheritable(descriptor, False)
     # The supervisor may have found shoal on a path that a fresh interpreter does not have.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120  # pathlib is a slow import
+    live(descriptor)
+
+
+def live(descriptor: int) -> None:
+    """Be the member whose line to the supervisor this is; returns at its end, or raises SystemExit."""
     import marshal
 
     from shoal.runtime.frames import FAILURE, Channel
@@ -31,18 +37,34 @@ def main() -> None:
         return
     boot: dict[str, Any] = marshal.loads(frame[1])  # noqa: S302  # from our own supervisor, over a private socket
     sys.path[:] = boot["import_path"]
+    if "environment" in boot:
+        _settle(boot["environment"], boot["folder"])
     context = _become_member(boot, channel)
     try:
         _run(boot, context)
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001  # the boundary: whatever the user's code raises goes to the supervisor
+        from shoal.base import ShoalError
         from shoal.runtime.raised import describe
 
         summary, text = describe(error, skip_file=__file__)
-        channel.write(FAILURE, marshal.dumps({"summary": summary, "traceback": text}))
+        # What an error of ours advises is better than what can be said of any.
+        next_step = error.next_step if isinstance(error, ShoalError) else ""
+        summary = summary.removesuffix(f"; next: {next_step}")
+        channel.write(FAILURE, marshal.dumps({"summary": summary, "next_step": next_step, "traceback": text}))
         sys.stderr.write(text)
         sys.exit(1)
+
+
+def _settle(environment: dict[str, str], folder: str | None) -> None:
+    """Take over what may have changed since the server of a forked member was started."""
+    os.environ.clear()
+    os.environ.update(environment)
+    if folder is not None:
+        # It may be gone by now, which is no reason to refuse a member that needs none.
+        with suppress(OSError):
+            os.chdir(folder)
 
 
 def _become_member(boot: dict[str, Any], channel: "Channel") -> "Context":
@@ -51,14 +73,17 @@ def _become_member(boot: dict[str, Any], channel: "Channel") -> "Context":
 
     from shoal.runtime.context import Context
 
-    _die_with_parent(signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
+    _set_name(f"{boot['role']}-{boot['rank']}")
     faulthandler.enable()
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     # Twice, for two cases: the wake-up descriptor is written even while the main thread is inside C code, and the
     # handler still works where an event loop has put its own wake-up descriptor in place.
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    signal.signal(signal.SIGTERM, lambda number, _: _nudge(write_end, number))
+    # The second is what batch systems send before they end a job, to every process of it.
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda number, _: _nudge(write_end, number))
     place = {name: boot[name] for name in ("role", "rank", "world_size")}
     return Context(**place, channel=channel, signals=read_end, orphaned=_vanish)
 
@@ -78,12 +103,20 @@ def _nudge(descriptor: int, number: int) -> None:
         os.write(descriptor, bytes([number]))
 
 
-def _die_with_parent(signal_number: int) -> None:
+def die_with_parent(signal_number: int) -> None:
     """Ask Linux for our death with our parent's; elsewhere the end of the socket is the only sign."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+
+
+def _set_name(name: str) -> None:
+    """What lists of processes show, where forked members all have their server's arguments."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def _vanish() -> None:

@@ -1,7 +1,7 @@
 """How a function or class reaches a process that did not define it."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,11 +24,14 @@ class Code:
     path: str | None
     qualname: str
     config: Mapping[str, Any]
+    preload: tuple[str, ...] = ()
     payload: bytes | None = field(default=None, repr=False)
     target: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, target: Callable[..., Any], config: Mapping[str, Any] | None = None) -> "Code":
+    def of(
+        cls, target: Callable[..., Any], config: Mapping[str, Any] | None = None, *, preload: Sequence[str] = ()
+    ) -> "Code":
         """The code of a function, a class, or an object that can be called.
 
         What stands at the top of an importable module is named; all else (a script's or a notebook's function, a nested
@@ -37,6 +40,8 @@ class Code:
         Args:
             target: what will be called in the other process.
             config: JSON-like keyword arguments for it.
+            preload: modules that every member needs, without threads or open files of their own: a runtime that can
+                forks its members from a process that has loaded them, so that they start in milliseconds.
 
         Raises:
             InputError: not callable, or it holds something that cannot leave this process.
@@ -56,6 +61,7 @@ class Code:
             path=getattr(source, "__file__", None),
             qualname=kind.__qualname__,
             config=_plain(config or {}),
+            preload=tuple(preload),
             payload=None if named else dumps(target),
             target=target,
         )

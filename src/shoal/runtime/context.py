@@ -15,9 +15,9 @@ from shoal.runtime.frames import Channel, Message, decode_message, encode_messag
 class Context:
     """The first argument of every entry.
 
-    Any thread may call any method. `stopping` is set at once when the supervisor asks the member to end (SIGTERM), also
-    while the main thread is inside a long call of a C library; an entry that does not return is killed after the
-    supervisor's grace.
+    Any thread may call any method. `stopping` is set at once when the supervisor asks the member to end (SIGTERM), or a
+    batch system announces that it will (SIGUSR1), also while the main thread is inside a long call of a C library; an
+    entry that does not return is killed after the supervisor's grace.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Context:
             for descriptor, _ in poll.poll():
                 if descriptor == self._signals:
                     # One byte for each signal that Python handles, whichever it is.
-                    if signal.SIGTERM in os.read(self._signals, 4096):
+                    if {signal.SIGTERM, signal.SIGUSR1}.intersection(os.read(self._signals, 4096)):
                         self.stopping.set()
                         self._announce()
                 elif (frame := self._channel.read()) is not None:

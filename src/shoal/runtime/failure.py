@@ -12,8 +12,8 @@ from shoal.runtime.base import Member
 class Ending:
     """What is known when a member's process is gone.
 
-    `return_code` is as `subprocess` gives it: minus the signal's number for a process that a signal killed. `summary`
-    and `traceback_text` are of the exception that ended the entry, if one did.
+    `return_code` is as `subprocess` gives it: minus the signal's number for a process that a signal killed. `summary`,
+    `traceback_text` and `next_step`, which only errors of ours have, are of the exception that ended the entry.
     """
 
     member: Member
@@ -23,6 +23,7 @@ class Ending:
     summary: str | None
     traceback_text: str
     stderr_tail: str
+    next_step: str = ""
 
 
 def failure_of(ending: Ending) -> WorkerError | None:
@@ -31,7 +32,7 @@ def failure_of(ending: Ending) -> WorkerError | None:
     who = f"{member.role} {member.rank} (pid {ending.pid})"
     if ending.summary is not None:
         message = f"{who} failed: {ending.summary}"
-        next_step = "read the traceback below; it begins in your own code"
+        next_step = ending.next_step or "read the traceback below; it begins in your own code"
         detail = ending.traceback_text
     elif ending.return_code == 0 or ending.stop_asked:
         return None

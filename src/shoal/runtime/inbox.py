@@ -42,6 +42,11 @@ class Inbox:
         with self._changed:
             self._changed.notify_all()
 
+    def open(self) -> None:
+        """Say that events will come after all."""
+        with self._changed:
+            self._closed = False
+
     def close(self) -> None:
         """Say that no event will come any more: `take` ends after the last."""
         with self._changed:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 
 from shoal.base import ConfigError, UnsupportedError
@@ -9,8 +10,9 @@ from shoal.runtime.base import Backoff, Member, Resources
 from shoal.runtime.code import Code
 from shoal.runtime.gang import LocalGang
 from shoal.runtime.pool import LocalPool
-from shoal.runtime.process import Launch
+from shoal.runtime.running import Launch
 from shoal.runtime.service import LocalService
+from shoal.runtime.starting import warm_up
 
 
 class LocalRuntime:
@@ -18,11 +20,20 @@ class LocalRuntime:
 
     `cpus` is no bound here: more members than cores run, slower. Memory that all members of a call ask for must fit
     the machine. What members write to stdout goes where this process's goes; of stderr the last 64 KiB are kept for the
-    error, and all of it in `<log_folder>/<role>-<rank>.log` if a folder is given.
+    error. If a folder is given, all of both is in `<log_folder>/<role>-<rank>.log` instead, in the order it came.
     """
 
     def __init__(self, *, log_folder: Path | None = None) -> None:
         self._log_folder = log_folder
+
+    def logging_to(self, folder: Path) -> "LocalRuntime":
+        """The same runtime with this log folder, unless it has one."""
+        if self._log_folder is not None:
+            return self
+        # A copy: it may be of a class of the user's.
+        logging = copy(self)
+        logging._log_folder = folder  # noqa: SLF001  # our own
+        return logging
 
     def gang(
         self, roles: Mapping[str, tuple[Code, int, Resources]], *, environment: Mapping[str, str] | None = None
@@ -41,6 +52,10 @@ class LocalRuntime:
                 for rank in range(count)
             ]
         )
+
+    def prepare(self, code: Code, *, environment: Mapping[str, str] | None = None) -> None:
+        """Begin to load what `code` preloads, as members with it will soon be started with these variables."""
+        warm_up(self._launch(Member("member", 0), code, 1, environment))
 
     def pool(
         self, size: int, resources: Resources | None = None, *, environment: Mapping[str, str] | None = None
@@ -89,6 +104,11 @@ def _check_room(needs: list[tuple[Resources, int]]) -> None:
             "the local runtime does not place members on GPUs",
             next_step="leave gpus at 0: members see every GPU of the machine; choose one by CUDA_VISIBLE_DEVICES",
         )
+    check_memory(needs)
+
+
+def check_memory(needs: list[tuple[Resources, int]]) -> None:
+    """Raise ConfigError if so many members of each kind need more memory than this machine has."""
     asked = sum((resources.memory_bytes or 0) * count for resources, count in needs)
     present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if asked > present:

@@ -5,26 +5,20 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import ParamSpec, Self, TypeVar
 
 from shoal.base import InputError, WorkerError
-from shoal.runtime.answers import settle
+from shoal.runtime.answers import Task, settle
 from shoal.runtime.base import Exited, Member
 from shoal.runtime.by_value import dumps
 from shoal.runtime.code import Code
 from shoal.runtime.pool_member import run_tasks
-from shoal.runtime.process import Child, Launch, stop_all
+from shoal.runtime.process import Child
+from shoal.runtime.running import Launch, stop_all
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Task:
-    payload: bytes
-    future: "Future[Any]"
 
 
 class LocalPool:
@@ -36,14 +30,14 @@ class LocalPool:
         self._log_folder = log_folder
         self._code = Code.of(run_tasks)
         self._changed = threading.Condition()
-        self._waiting: deque[_Task] = deque()
+        self._waiting: deque[Task] = deque()
         # Each worker, with the task that it has or None.
-        self._workers: dict[Child, _Task | None] = {}
+        self._workers: dict[Child, Task | None] = {}
         self._is_closed = False
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
         """Run a function in some worker, as `Pool.submit` promises."""
-        task = _Task(dumps((function, args, kwargs)), Future())
+        task = Task(dumps((function, args, kwargs)), Future())
         with self._changed:
             if self._is_closed:
                 raise InputError(
@@ -72,6 +66,9 @@ class LocalPool:
 
     def __exit__(self, *exception: object) -> None:
         self.close(cancel=any(exception))
+
+    def started(self, child: Child, host: str) -> None:
+        """Nothing to do: a worker is given tasks before it is up."""
 
     def wait_for_room(self, child: Child) -> None:
         """Never holds an answer back: there is at most one for each worker."""

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -10,7 +10,8 @@ from shoal.base import Clock, InputError, SystemClock, WorkerError
 from shoal.runtime.base import Backoff, Event, Member
 from shoal.runtime.frames import Message
 from shoal.runtime.group import Group
-from shoal.runtime.process import Child, Launch, stop_all
+from shoal.runtime.process import Child
+from shoal.runtime.running import Launch, Running, stop_all
 
 _log = logging.getLogger(__name__)
 
@@ -25,15 +26,24 @@ class _Replica:
 
 
 class LocalService:
-    """Child processes of this one, each started again when it dies; keeps the promises of `Service`."""
+    """Child processes of this one, unless told otherwise, each started again when it dies: a `Service`."""
 
-    def __init__(self, pattern: Launch, replicas: int, restart: Backoff, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        pattern: Launch,
+        replicas: int,
+        restart: Backoff,
+        *,
+        start_process: Callable[[Launch], Running] = Child,
+        clock: Clock | None = None,
+    ) -> None:
         """Start the first members, or raise WorkerError and leave none.
 
         Args:
             pattern: what every member runs; its rank and world size are filled in.
             replicas: how many to start, at least 1.
             restart: when a dead member comes back.
+            start_process: makes the process of one member.
             clock: measures how long a member lived.
         """
         self._pattern = pattern
@@ -43,7 +53,7 @@ class LocalService:
         self._replicas: dict[int, _Replica] = {}
         self._num_restarts = 0
         self._is_stopped = False
-        self._group = Group(after_exit=self._plan_comeback)
+        self._group = Group(after_exit=self._plan_comeback, start_process=start_process)
         self.add(replicas)
 
     @property
@@ -58,7 +68,7 @@ class LocalService:
 
     def pids(self) -> Mapping[int, int]:
         """Process id of each rank that runs now."""
-        return {child.member.rank: child.pid for child in self._group.children() if not child.is_dead}
+        return {child.member.rank: child.pid for child in self._group.children() if child.pid and not child.is_dead}
 
     def events(self, timeout_s: float | None = None) -> Iterator[Event]:
         """What happens to the members, as `Service.events` promises."""
@@ -118,7 +128,7 @@ class LocalService:
     def _launch(self, rank: int) -> Launch:
         return replace(self._pattern, member=self._member(rank), world_size=len(self._replicas))
 
-    def _plan_comeback(self, child: Child) -> None:
+    def _plan_comeback(self, child: Running) -> None:
         with self._lock:
             rank = child.member.rank
             replica = self._replicas.get(rank)

@@ -10,39 +10,62 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-_Order = tuple["Spawn", "Future[subprocess.Popen[bytes]]"]
+_Order = tuple["Spawn", "Future[Spawned]"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spawn:
-    """One process to start: it inherits the one descriptor `keep`, stdout, and nothing else that is open here."""
+    """One process to start: it inherits the one descriptor `keep`, and nothing else that is open here but `stdout`.
+
+    None for `stdout` is this process's own.
+    """
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
     keep: int
     stderr: int
+    stdout: int | None = None
 
 
-def spawn(request: Spawn) -> "subprocess.Popen[bytes]":
+class Spawned(subprocess.Popen[bytes]):
+    """A process of ours; its id stays taken until it is reaped, where the system can."""
+
+    def await_death(self) -> None:
+        """Return when it has ended (and is reaped, on macOS before Python 3.13)."""
+        # Somebody else may have reaped it, as who ignores SIGCHLD does.
+        with suppress(ChildProcessError):
+            if hasattr(os, "waitid"):
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            else:
+                self.wait()
+
+    def reap(self) -> int:
+        """Wait for its end; return its exit code, or its signal as a negative number."""
+        return self.wait()
+
+
+def spawn(request: Spawn) -> Spawned:
     """Start a process that leads a process group of its own, so a Ctrl-C in the terminal reaches the supervisor alone.
 
     Raises:
         OSError: the system refuses another process, or has no such program.
         ValueError: an argument or a variable holds a NUL.
     """
-    started: Future[subprocess.Popen[bytes]] = Future()
+    started: Future[Spawned] = Future()
     _orders().put((request, started))
     return started.result()
 
 
-def _start(request: Spawn) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
+def _start(request: Spawn) -> Spawned:
+    return Spawned(
         request.arguments,
         env=dict(request.environment),
         stdin=subprocess.DEVNULL,
+        stdout=request.stdout,
         stderr=request.stderr,
         pass_fds=(request.keep,),
         process_group=0,

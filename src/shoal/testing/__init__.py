@@ -10,6 +10,9 @@ from shoal.base import lazy_face
 if TYPE_CHECKING:
     from shoal.testing.blobs import BlobsContract as BlobsContract
     from shoal.testing.codec import CodecContract as CodecContract
+    from shoal.testing.faults import FaultContract as FaultContract
+    from shoal.testing.gang import GangContract as GangContract
+    from shoal.testing.group import GroupContract as GroupContract
     from shoal.testing.runtime import RuntimeContract as RuntimeContract
     from shoal.testing.source import SourceContract as SourceContract
     from shoal.testing.store import StoreContract as StoreContract
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BlobsContract",
     "CodecContract",
+    "FaultContract",
+    "GangContract",
+    "GroupContract",
     "RuntimeContract",
     "SourceContract",
     "StoreContract",
@@ -29,6 +35,9 @@ __getattr__ = lazy_face(
     {
         "BlobsContract": "blobs",
         "CodecContract": "codec",
+        "FaultContract": "faults",
+        "GangContract": "gang",
+        "GroupContract": "group",
         "RuntimeContract": "runtime",
         "SourceContract": "source",
         "StoreContract": "store",

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import random
+import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,10 +22,34 @@ def introduce(context: Context, **config: Any) -> None:  # noqa: ANN401  # whate
     context.report({"role": context.role, "rank": context.rank, "size": context.world_size, "config": config})
 
 
+def describe_process(context: Context, module: str) -> None:
+    """Report where and as what this process runs, whether a module was loaded before, and two random numbers."""
+    np = sys.modules.get("numpy")
+    # As a process sees them that this one starts.
+    variables = subprocess.run(["env", "-0"], capture_output=True, text=True, check=True).stdout.split("\0")
+    context.report(
+        {
+            "parent": os.getppid(),
+            "is_loaded": module in sys.modules,
+            "folder": str(Path.cwd()),
+            "variables": dict(line.split("=", 1) for line in variables if line),
+            "words": sys.argv[1:3],
+            "limits": list(resource.getrlimit(resource.RLIMIT_NOFILE)),
+            "random": [random.random(), None if np is None else np.random.random()],  # no secret
+        }
+    )
+
+
 def echo(context: Context) -> None:
     """Send every message back, until asked to stop."""
     while (message := context.receive()) is not None:
         context.report(message)
+
+
+def introduce_and_echo(context: Context) -> None:
+    """Say who this is, then send every message back."""
+    introduce(context)
+    echo(context)
 
 
 def echo_in_loop(context: Context) -> None:

@@ -1,9 +1,9 @@
 """What every training strategy must keep: subclass `StrategyContract` and supply one fixture."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from shoal.base import ConfigError
-from shoal.train.base import GlobalBatch, Group, PeerLostError, Strategy, TrainState
+from shoal.train.base import GlobalBatch, Group, PeerLostError, Reduce, Strategy, TrainState
+from shoal.train.building import build_state
+from shoal.train.environment import set_threads
+from shoal.train.group.stretches import stretch
 from shoal.train.task import Batch, Outputs, Task
-from shoal.train.worker import build_state
 
 T = TypeVar("T")
 NUM_ROWS = 53
@@ -30,7 +32,8 @@ class ThreadGroup:
         self._size = size
         self._turn = threading.Lock()
         self._barrier = threading.Barrier(size, timeout=60)
-        self._sent: dict[int, torch.Tensor] = {}
+        self._sent: dict[int, Any] = {}
+        self._result = torch.zeros(0, dtype=torch.uint8)
 
     def run(self, member: Callable[[Group], T]) -> list[T]:
         """What each member returned, in rank order; the first error of one is raised again."""
@@ -54,13 +57,24 @@ class ThreadGroup:
             raise min(errors, key=lambda error: isinstance(error, PeerLostError))
         return [results[rank] for rank in range(self._size)]
 
-    def exchange(self, rank: int, mine: torch.Tensor, everyone: Sequence[torch.Tensor]) -> None:
-        """Hand over the turn until all have sent, and again until all have taken."""
+    def gather(self, rank: int, mine: T) -> list[T]:
+        """What all gave, in rank order: hand over the turn until all have given, and again until all have taken."""
         self._sent[rank] = mine
         self._wait()
-        for other, target in enumerate(everyone):
-            target.copy_(self._sent[other])
+        everyone = [self._sent[other] for other in range(self._size)]
         self._wait()
+        return everyone
+
+    def combine(
+        self, rank: int, memory: torch.Tensor, num_bytes: int, reduce: Reduce, note: int
+    ) -> tuple[torch.Tensor, list[int]]:
+        """Each member's stretch by that member, as a group of processes does it."""
+        gathered = self.gather(rank, (memory, note))
+        if len(self._result) != num_bytes:
+            self._result = torch.zeros(num_bytes, dtype=torch.uint8)
+        reduce([other for other, _ in gathered], self._result, *stretch(num_bytes, rank, self._size))
+        self._wait()
+        return self._result, [other for _, other in gathered]
 
     def _wait(self) -> None:
         self._turn.release()
@@ -72,14 +86,28 @@ class ThreadGroup:
             self._turn.acquire()
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Seat:
     group: ThreadGroup
     rank: int
     size: int
+    _memory: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.uint8))
 
-    def exchange(self, mine: torch.Tensor, everyone: Sequence[torch.Tensor]) -> None:
-        self.group.exchange(self.rank, mine, everyone)
+    def memory(self, num_bytes: int) -> torch.Tensor:
+        if len(self._memory) != num_bytes:
+            self._memory = torch.zeros(num_bytes, dtype=torch.uint8)
+        return self._memory
+
+    def combine(self, num_bytes: int, reduce: Reduce, note: int = 0) -> tuple[torch.Tensor, list[int]]:
+        return self.group.combine(self.rank, self._memory, num_bytes, reduce, note)
+
+    def share(self, data: bytes) -> list[bytes]:
+        return self.group.gather(self.rank, data)
+
+    def broadcast(self, data: torch.Tensor | None, root: int) -> torch.Tensor:
+        found = self.group.gather(self.rank, data)[root]
+        assert found is not None
+        return found
 
     def close(self) -> None:
         return None
@@ -144,9 +172,16 @@ def train_once(
     losses = []
     num_rows = len(rows["label"])
     for first in range(0, num_rows, BATCH_SIZE):
-        losses.append(stepper.step(cut(rows, first, min(first + BATCH_SIZE, num_rows), num_parts)))
+        losses.append(stepper.step(cut(rows, first, min(first + BATCH_SIZE, num_rows), num_parts)).loss)
         state.position = replace(state.position, step=state.position.step + 1)
     return state, losses
+
+
+def train_bits(group: Group, strategy: Strategy, task: Task | None = None) -> tuple[dict[str, bytes], list[float]]:
+    """The weights after one epoch, bit by bit, and its losses; with one thread, wherever it runs."""
+    set_threads(1)
+    state, losses = train_once(strategy, group, make_rows(), task)
+    return _bits(state), losses
 
 
 class StrategyContract:

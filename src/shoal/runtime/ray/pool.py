@@ -1,7 +1,6 @@
-"""The runtime on a Ray cluster: pools of actors; gangs and services are still to come.
+"""Actors that run functions, each started when it is first needed.
 
-A worker is an actor: one process on some node of the cluster, which has shoal installed. Functions travel by value to
-nodes of this one cluster, which is trusted as our own processes are.
+Functions travel by value to nodes of this one cluster, which is trusted as our own processes are.
 """
 
 import socket
@@ -9,74 +8,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, NoReturn, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
-from shoal.base import ConfigError, InputError, UnsupportedError, WorkerError
-from shoal.runtime.answers import run_task, settle
-from shoal.runtime.base import Backoff, Gang, Resources, Service
+from shoal.base import InputError, WorkerError
+from shoal.runtime.answers import Task, run_task, settle
+from shoal.runtime.base import Resources
 from shoal.runtime.by_value import dumps
-from shoal.runtime.code import Code
-
-try:
-    import ray
-except ImportError as error:
-    raise UnsupportedError("Ray is not installed", next_step="pip install 'shoal[ray]'") from error
+from shoal.runtime.ray.connecting import actor_options, ray
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class RayRuntime:
-    """Workers on the nodes of a Ray cluster: the one at `address`, else the one that this process is connected to.
-
-    Without either, `ray.init()` finds the cluster that RAY_ADDRESS names, or starts one on this machine.
-    """
-
-    def __init__(self, address: str | None = None) -> None:
-        if not ray.is_initialized():
-            # Workers' output goes to Ray's own logs: it would mix with what this program says.
-            ray.init(address=address, log_to_driver=False, namespace="shoal")
-
-    def pool(
-        self, size: int, resources: Resources | None = None, *, environment: Mapping[str, str] | None = None
-    ) -> "RayPool":
-        """A pool of at most `size` workers, as `Runtime.pool` promises."""
-        if size < 1:
-            raise ConfigError(f"cannot make a pool of {size} workers", next_step="give a size of at least 1")
-        return RayPool(size, resources or Resources(), environment or {})
-
-    def gang(
-        self, roles: Mapping[str, tuple[Code, int, Resources]], *, environment: Mapping[str, str] | None = None
-    ) -> Gang:
-        """Gangs do not run on Ray yet: UnsupportedError."""
-        _refuse(f"a gang of {', '.join(roles) or 'nobody'}", environment)
-
-    def service(
-        self,
-        code: Code,
-        replicas: int,
-        resources: Resources | None = None,
-        restart: Backoff | None = None,
-        *,
-        name: str = "replica",
-        environment: Mapping[str, str] | None = None,
-    ) -> Service:
-        """Services do not run on Ray yet: UnsupportedError."""
-        _refuse(f"a service of {replicas} x {name} ({code.qualname}, {resources}, {restart})", environment)
-
-
-def _refuse(what: str, environment: Mapping[str, str] | None) -> NoReturn:
-    raise UnsupportedError(
-        f"the Ray runtime runs pools, and not yet {what} (environment {sorted(environment or {})})",
-        next_step='use runtime="local" for gangs and services',
-    )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Task:
-    payload: bytes
-    future: "Future[Any]"
 
 
 class _Worker:
@@ -90,13 +31,11 @@ class RayPool:
 
     def __init__(self, size: int, resources: Resources, environment: Mapping[str, str]) -> None:
         self._size = size
-        self._options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
-        if resources.memory_bytes is not None:
-            self._options["memory"] = resources.memory_bytes
+        self._options = actor_options(resources)
         if environment:
             self._options["runtime_env"] = {"env_vars": dict(environment)}
         self._changed = threading.Condition()
-        self._waiting: deque[_Task] = deque()
+        self._waiting: deque[Task] = deque()
         self._idle: dict[int, Any] = {}
         self._busy: dict[int, Any] = {}
         self._is_closed = False
@@ -104,7 +43,7 @@ class RayPool:
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
         """Run a function in some worker, as `Pool.submit` promises."""
-        task = _Task(dumps((function, args, kwargs)), Future())
+        task = Task(dumps((function, args, kwargs)), Future())
         with self._changed:
             if self._is_closed:
                 raise InputError(
@@ -144,14 +83,14 @@ class RayPool:
     def __exit__(self, *exception: object) -> None:
         self.close(cancel=any(exception))
 
-    def _next_task(self) -> _Task | None:
+    def _next_task(self) -> Task | None:
         while self._waiting:
             task = self._waiting.popleft()
             if task.future.set_running_or_notify_cancel():
                 return task
         return None
 
-    def _work(self, rank: int, task: _Task | None) -> None:
+    def _work(self, rank: int, task: Task | None) -> None:
         while task is not None:
             answer = self._answer(rank, task)
             with self._changed:
@@ -164,7 +103,7 @@ class RayPool:
             settle(task.future, answer, lambda summary, text: _task_error(rank, summary, text))
             task = following
 
-    def _answer(self, rank: int, task: _Task) -> bytes | WorkerError:
+    def _answer(self, rank: int, task: Task) -> bytes | WorkerError:
         try:
             return bytes(ray.get(self._actor(rank).run.remote(task.payload)))
         except Exception as error:  # noqa: BLE001  # the boundary: whatever Ray says of its worker fails this task alone

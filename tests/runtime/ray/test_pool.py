@@ -3,8 +3,7 @@ import signal
 
 import pytest
 
-from shoal.base import ConfigError, UnsupportedError
-from shoal.runtime import Code, Resources, open_runtime
+from shoal.runtime import Resources, open_runtime
 from shoal.testing import members
 from shoal.testing.runtime import PoolContract
 
@@ -48,15 +47,3 @@ def test_a_killed_worker_is_told(runtime):
         pool.submit(members.own_pid).exception()
 
         assert pool.submit(members.own_pid).result() != pid
-
-
-def test_what_is_not_there_yet_says_so(runtime):
-    with pytest.raises(UnsupportedError, match="not yet a gang of worker"):
-        runtime.gang({"worker": (Code.of(members.echo), 1, Resources())})
-    with pytest.raises(UnsupportedError, match="not yet a service"):
-        runtime.service(Code.of(members.echo), 1)
-
-
-def test_an_empty_pool_is_refused(runtime):
-    with pytest.raises(ConfigError, match="at least 1"):
-        runtime.pool(0)

@@ -1,0 +1,1 @@
+"""Where code runs in a job whose processes another launcher has started: torchrun, Slurm and their like."""
