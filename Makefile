@@ -1,6 +1,6 @@
 # One environment, made here and reused until pyproject.toml or constraints.txt change: nothing to install by hand.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
-READY := .venv/ready-$(shell cat pyproject.toml constraints.txt setup.py src/shoal/data/*.c | cksum | cut -d' ' -f1)
+READY := .venv/ready-$(shell cat pyproject.toml constraints.txt setup.py src/shoal/data/*.[ch] src/shoal/train/group/*.[ch] | cksum | cut -d' ' -f1)
 RUN := .venv/bin/python
 NAME ?= start
 
@@ -38,7 +38,7 @@ check: $(READY)
 	@$(RUN) -m ruff format --check --quiet .
 	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m mypy
-	@$(RUN) -m pytest tests/house
+	@$(RUN) -m pytest tests/house -m 'not slow'
 
 format: $(READY)
 	@$(RUN) -m ruff format .

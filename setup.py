@@ -5,7 +5,24 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         # Optional: without them everything works and gives the same bytes; `shoal.data.native` says that it is slower.
-        Extension(f"shoal.data.{name}", [f"src/shoal/data/{name}.c"], extra_compile_args=["-O3"], optional=True)
-        for name in ("_native", "_statistics", "_parsing")
+        Extension(
+            f"shoal.data.{name}",
+            [f"src/shoal/data/{name}.c"],
+            depends=[f"src/shoal/data/{header}.h" for header in headers],
+            extra_compile_args=["-O3", "-pthread"],
+            extra_link_args=["-pthread"],
+            optional=True,
+        )
+        for name, headers in {"_native": ("_second_thread", "_streaming"), "_statistics": (), "_parsing": ()}.items()
+    ]
+    + [
+        # Optional too: without it the members of a training run look at each other's counters every now and then.
+        Extension(
+            "shoal.train.group._waiting",
+            ["src/shoal/train/group/_waiting.c"],
+            depends=["src/shoal/train/group/_waiting.h"],
+            extra_compile_args=["-O3"],
+            optional=True,
+        ),
     ]
 )

@@ -46,3 +46,105 @@ def test_without_a_store_it_says_so(shoal):
 
     assert done.code == 1
     assert "next" in done.err
+
+
+@pytest.fixture
+def trained(shoal):
+    """A run as training leaves it: curves, checkpoints, and what its workers printed."""
+    with shoal_store() as store:
+        for name, width, slope in (("small", 16, 1.0), ("wide", 32, 2.0)):
+            with store.runs.start(kind="train", name=name, config={"task": {"width": width}, "seed": 0}) as run:
+                for step in range(1, 11):
+                    run.metric("train.loss", slope / step, step)
+                    run.metric("train.step_s", 0.01, step)
+                    run.metric("train.data_wait", 0.25, step)
+                    run.metric("train.comm_share", 0.125, step)
+                    run.metric("train.update_share", 0.125, step)
+                run.event("checkpoint", step=10, blocked_s=0.02)
+            (run.folder / "logs").mkdir()
+            for rank in (0, 1, 10):
+                (run.folder / "logs" / f"worker-{rank}.log").write_text(f"{name} {rank}\nfirst\nlast\n")
+    return run
+
+
+def test_a_breakdown_says_where_a_step_s_time_went(shoal, trained):
+    text = shoal("run", "show", trained.id, "--breakdown").out
+    parts = json.loads(shoal("run", "show", trained.id, "--breakdown", "--json").out)["breakdown"]
+
+    assert ["compute", "5.000", "41.7%"] in [line.split() for line in text.splitlines()]
+    assert [(part["name"], round(part["seconds"], 6)) for part in parts] == [
+        ("data wait", 0.0025), ("compute", 0.005), ("exchange", 0.00125), ("update", 0.00125), ("checkpoint", 0.002),
+    ]  # fmt: skip
+
+
+def test_a_run_that_recorded_no_times_has_no_breakdown(shoal, run):
+    assert "no step times were recorded" in shoal("run", "show", run.id, "--breakdown").out
+
+
+def test_logs_are_shown_worker_by_worker(shoal, trained):
+    text = shoal("run", "logs", trained.id, "--lines", 1).out
+
+    assert text == "== worker-0\nlast\n\n== worker-1\nlast\n\n== worker-10\nlast\n"
+
+
+def test_one_worker_s_log(shoal, trained):
+    found = json.loads(shoal("run", "logs", trained.id, "--worker", 1, "--lines", 0, "--json").out)
+
+    assert found["logs"] == {"worker-1": "wide 1\nfirst\nlast"}
+
+
+def test_a_worker_that_never_was_has_no_log(shoal, trained):
+    done = shoal("run", "logs", trained.id, "--worker", 7)
+
+    assert done.code == 1
+    assert f"shoal run logs {trained.id}" in done.err
+
+
+def test_the_failure_that_came_first_stands_on_top(shoal, tmp_path):
+    with shoal_store() as store:
+        run = store.runs.start(kind="train", name="wide", config={})
+        run.event("worker_failed", worker=1, message="worker 1 failed: ValueError: no", detail="Traceback: here")
+        run.finish("failed", "WorkerError: worker 1 failed: ValueError: no")
+        (run.folder / "logs").mkdir()
+        (run.folder / "logs" / "worker-0.log").write_text("lost its peer\n")
+
+    text = shoal("run", "logs", run.id).out
+
+    assert text.startswith("== first failure: worker 1 failed: ValueError: no\nTraceback: here\n\n== worker-0\n")
+
+
+def test_a_run_that_printed_nothing_says_so(shoal, run):
+    assert shoal("run", "logs", run.id).out == "no worker has printed anything\n"
+
+
+def test_runs_are_compared_by_settings_results_and_curves(shoal, trained, tmp_path):
+    done = shoal("run", "compare", "r-0001", "r-0002", "--picture", "losses.svg")
+
+    lines = done.out.splitlines()
+    assert lines[0].split() == ["r-0001", "r-0002"]
+    assert ["task.width", "16", "32"] in [line.split() for line in lines]
+    assert ["train.loss", "0.1", "0.2"] in [line.split() for line in lines]
+    assert not any("seed" in line for line in lines)
+    assert lines[-4:-1] == ["A  r-0001 small", "B  r-0002 wide", ""]
+    assert (tmp_path / "losses.svg").read_text().count("<polyline") == 2
+
+
+def test_a_comparison_as_json_has_the_points(shoal, trained):
+    found = json.loads(shoal("run", "compare", "r-0001", "r-0002", "--json").out)
+
+    assert found["differences"] == {"task.width": [16, 32]}
+    assert found["curves"]["r-0002"][:2] == [[1, 2.0], [2, 1.0]]
+
+
+def test_a_curve_that_no_run_has_names_those_there_are(shoal, trained):
+    done = shoal("run", "compare", "r-0001", "--metric", "train.lss")
+
+    assert done.code == 1
+    assert "train.loss" in done.err
+
+
+def test_a_picture_is_svg(shoal, trained):
+    done = shoal("run", "compare", "r-0001", "--picture", "losses.png")
+
+    assert done.code == 1
+    assert ".svg" in done.err

@@ -39,7 +39,7 @@ def test_environment_is_read_in_one_place(modules):
     }
 
     # The runtime hands its own environment on to the processes it starts; it takes no decision from it.
-    assert readers <= {"shoal.base.config", "shoal.runtime.process"}
+    assert readers <= {"shoal.base.config", "shoal.runtime.starting", "shoal.runtime.child"}
 
 
 def test_users_are_asked_for_few_environment_variables(modules):

@@ -1,16 +1,28 @@
+from collections import deque
 from dataclasses import dataclass
 from threading import Event
 
 import pytest
+import torch
 
 import shoal.data
 from shoal.base import Ref
 from shoal.testing.strategy import ContractTask, make_rows, make_state
+from shoal.train.callbacks import Callback
 from shoal.train.collective import Collective
 from shoal.train.metrics import accuracy
 from shoal.train.plan import Plan
 from shoal.train.reports import from_message
-from shoal.train.worker import Orders, Worker
+from shoal.train.worker.life import Worker
+from shoal.train.worker.orders import Meet, Orders
+
+
+@pytest.fixture(autouse=True)
+def same_threads_afterwards():
+    # A worker sets them for its process, which here is that of all tests; another number gives other bits.
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -22,19 +34,33 @@ class SmallTask(ContractTask):
 class Line:
     """The line of a lone worker to a supervisor that only listens."""
 
-    def __init__(self, stop_after=None, rank=0, world_size=1):
+    def __init__(self, rank=0):
         self.rank = rank
-        self.world_size = world_size
         self.stopping = Event()
+        self.messages = deque()
         self.reports = []
-        self.steps = 0
-        self._stop_after = stop_after
 
     def report(self, message):
         self.reports.append(from_message(message))
 
+    def receive(self, timeout_s=None):
+        return self.messages.popleft() if self.messages and not self.stopping.is_set() else None
+
+    def receive_nowait(self):
+        return self.messages.popleft() if self.messages else None
+
     def of(self, kind):
         return [report for report in self.reports if isinstance(report, kind)]
+
+
+class OnStep(Callback):
+    """Calls a function after each step."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def on_step(self, moment):
+        self.function(moment)
 
 
 @pytest.fixture(scope="session")
@@ -81,18 +107,17 @@ def work(make_plan, tmp_path):
 
     def run(checkpoint=None, folder=tmp_path / "checkpoints", line=None, on_step=None, **changes):
         line = line or Line()
-        orders = Orders(plan=make_plan(**changes), folder=folder, port=0, generation=0, checkpoint=checkpoint)
-        worker = Worker(orders, line)
         if on_step is not None:
-            step = worker._step
-
-            def watched(index):
-                loss = step(index)
-                on_step(line, worker._state.position.step)
-                return loss
-
-            worker._step = watched
-        worker.run()
+            changes["callbacks"] = (OnStep(lambda moment: on_step(line, moment.step)),)
+        first = Meet(
+            generation=0,
+            numbers=[0],
+            kind="solo",
+            name="",
+            checkpoint=checkpoint and checkpoint.address,
+            checkpoint_step=checkpoint.position.step if checkpoint else -1,
+        )
+        Worker(Orders(plan=make_plan(**changes), checkpoints=str(folder), first=first), line).run()
         return line
 
     return run

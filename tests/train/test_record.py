@@ -8,7 +8,9 @@ from shoal.base import ConfigError
 from shoal.runtime import Code
 from shoal.testing.strategy import ContractTask
 from shoal.train.base import Strategy
+from shoal.train.callbacks import Callback
 from shoal.train.collective import Collective
+from shoal.train.early_stopping import EarlyStopping
 from shoal.train.record import describe, revive, task_code
 from shoal.train.task import Task
 
@@ -83,3 +85,21 @@ def test_code_of_a_wrapped_module_changes_with_its_loss():
         return 2 * F.mse_loss(outputs, target)
 
     assert task_code(task(doubled)) == task_code(task(doubled)) != task_code(task(F.mse_loss))
+
+
+def test_a_field_of_a_callback_without_json_form_is_named_with_what_to_do():
+    @dataclass
+    class Plotting(Callback):
+        canvas: object = field(default_factory=nn.Flatten)
+
+    with pytest.raises(ConfigError, match=r"'canvas' of .*Plotting: .* is a Flatten") as caught:
+        describe(Plotting())
+
+    assert "give canvas a number" in caught.value.next_step
+    assert "in a method of" in caught.value.next_step
+    assert "build()" not in caught.value.next_step
+
+
+def test_a_setting_of_early_stopping_without_json_form_is_named():
+    with pytest.raises(ConfigError, match=r"'monitor' of shoal.train.early_stopping.EarlyStopping: .* no JSON form"):
+        describe(EarlyStopping(monitor=len))

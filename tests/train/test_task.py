@@ -1,10 +1,15 @@
+from dataclasses import dataclass
+
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from shoal.testing.strategy import ThreadGroup, make_rows, train_once
+from shoal.testing.strategy import ContractTask, ThreadGroup, make_rows, train_once
+from shoal.train.building import build_state
 from shoal.train.collective import Collective
 from shoal.train.metrics import accuracy
+from shoal.train.record import describe
 from shoal.train.task import Task
 
 
@@ -55,3 +60,38 @@ def test_several_inputs_come_in_the_order_of_their_names():
     task = Task.of(nn.Linear(5, 3), inputs=("b", "a"), target="label", loss=F.mse_loss, optimizer=make_adam)
 
     assert task.inputs({"a": torch.zeros(1), "b": torch.ones(1)}) == (torch.ones(1), torch.zeros(1))
+
+
+def test_parameters_may_be_told_apart_by_name():
+    class Grouped(ContractTask):
+        def optimizers(self, module):
+            return torch.optim.SGD([{"params": [module[0].weight]}, {"params": [module[0].bias], "lr": 0.5}], lr=0.1)
+
+    state = build_state(Grouped(), seed=0, num_steps=1)
+
+    assert [group["lr"] for group in state.optimizers[0].param_groups] == [0.1, 0.5]
+
+
+def test_the_loss_is_measured_beside_the_metrics():
+    task = task_of(nn.Linear(5, 3))
+    rows = make_rows(6)
+    module = task.build()
+
+    found = task.measure(module, rows)
+
+    assert found["loss"].weight == 6
+    assert found["loss"].value == pytest.approx(F.cross_entropy(module(rows["features"]), rows["label"]).item())
+    assert set(found) == {"loss", "accuracy"}
+
+
+def test_settings_given_as_fields_are_recorded():
+    @dataclass(frozen=True)
+    class Clipped(ContractTask):
+        clip_norm: float | None = 1.0
+
+    assert describe(Clipped(clip_norm=2.0))["fields"]["clip_norm"] == 2.0
+    assert "clip_norm" not in describe(ContractTask())["fields"]
+
+
+def test_logging_outside_a_run_does_nothing():
+    ContractTask().log("a", 1.0)

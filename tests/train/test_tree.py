@@ -30,6 +30,21 @@ def test_any_number_of_workers_makes_the_same_brackets(share):
     assert finish(num_leaves, parts, brackets) == alone
 
 
+@given(st.integers(1, 40))
+def test_adding_right_leaves_on_the_spot_keeps_the_brackets_and_the_order(num_leaves):
+    asked = []
+
+    def leaf(part):
+        asked.append(part)
+        return str(part)
+
+    apart = reduce_leaves(Node(0, num_leaves), str, brackets)
+    together = reduce_leaves(Node(0, num_leaves), leaf, brackets, lambda first, part: brackets(first, leaf(part)))
+
+    assert together == apart
+    assert asked == list(range(num_leaves))
+
+
 @given(shares())
 def test_blocks_hold_every_leaf_once_and_are_even(share):
     num_leaves, num_workers = share

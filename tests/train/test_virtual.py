@@ -3,10 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from shoal.base import InputError, UnsupportedError
+from shoal.base import InputError
 from shoal.testing.strategy import ContractTask, ThreadGroup, make_rows, make_state, train_once
 from shoal.train.collective import Collective
-from shoal.train.virtual import Layout, VirtualWorkers, stream_seed
+from shoal.train.virtual import VirtualWorkers, square_of, stream_seed
 
 
 def train_with(task, num_virtual=4):
@@ -108,14 +108,6 @@ def test_sparse_gradients_count():
     assert moved.tolist() == [True, True, False]
 
 
-def test_gradients_keep_the_memory_order_of_their_parameter():
-    module = nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last)
-
-    contribution = Layout(module).new()
-
-    assert contribution.gradients[0].stride() == module.weight.stride()
-
-
 def test_a_loss_per_row_is_refused_with_its_shape():
     class PerRow(ContractTask):
         def loss(self, outputs, batch):
@@ -125,13 +117,67 @@ def test_a_loss_per_row_is_refused_with_its_shape():
         train_with(PerRow())
 
 
-def test_a_module_without_anything_to_train_is_refused():
-    with pytest.raises(InputError, match="none of its parameters"):
-        Layout(nn.Flatten())
+def contribute(workers, batch, part, into, *, onto=False):
+    return workers.contribute(batch, part, 0.25, into, onto=onto)
 
 
-def test_complex_numbers_are_refused():
-    module = nn.Linear(2, 2, dtype=torch.complex64)
+@pytest.mark.parametrize("task", [ContractTask(), OddTask()])
+@pytest.mark.parametrize("num_rows", [0, 4])
+def test_adding_onto_a_contribution_gives_the_bits_of_adding_two(task, num_rows):
+    workers = VirtualWorkers(make_state(task), seed=1, measure_noise=True)
+    workers.begin()
+    first, second, together = (workers.layout.new() for _ in range(3))
+    batch = make_rows(num_rows) if num_rows else None
+    for into in (first, together):
+        contribute(workers, make_rows(8), 0, into)
+        # Nothing but a sum tells -0 from 0.
+        for gradient in into.gradients:
+            gradient.flatten()[0] = -0.0
 
-    with pytest.raises(UnsupportedError, match="complex64"):
-        Layout(module)
+    contribute(workers, batch, 1, second)
+    contribute(workers, batch, 1, together, onto=True)
+
+    assert torch.equal(first.add(second).data, together.data)
+
+
+def test_a_contribution_measures_its_own_unweighted_gradient():
+    state = make_state(ContractTask())
+    workers = VirtualWorkers(state, seed=1, measure_noise=True)
+    into = workers.layout.new()
+    workers.begin()
+
+    contribute(workers, make_rows(8), 0, into)
+
+    own = sum((gradient / 0.25).double().square().sum() for gradient in into.gradients)
+    torch.testing.assert_close(into.square[0], own * 0.25)
+
+
+def test_squares_are_summed_in_wide_numbers():
+    assert square_of([torch.full((3000,), 1.0, dtype=torch.bfloat16), torch.ones(2)]) == pytest.approx(3002, rel=1e-6)
+
+
+def test_no_gradient_looks_into_the_memory_of_an_earlier_group():
+    state = make_state(ContractTask())
+    workers = VirtualWorkers(state, seed=1)
+    total = workers.layout.new()
+    workers.begin()
+    workers.apply(total, in_place=True)
+    assert state.module[0].weight.grad.untyped_storage().data_ptr() == total.data.untyped_storage().data_ptr()
+
+    VirtualWorkers(state, seed=1)
+
+    assert all(param.grad is None for param in state.module.parameters())
+
+
+def test_applying_only_reads_the_total():
+    workers = VirtualWorkers(make_state(ContractTask()), seed=1)
+    total = workers.layout.new()
+    workers.begin()
+    contribute(workers, make_rows(8), 0, total)
+    before = total.data.clone()
+
+    workers.apply(total, in_place=False)
+    for param in workers.layout.params:
+        param.grad.zero_()
+
+    assert torch.equal(total.data, before)

@@ -37,6 +37,8 @@ EXTRAS = {
     "aiohttp": "demo",
     "matplotlib": "demo",
     "scipy": "demo",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
     "obstore": "remote",
     "ray": "ray",
     "PIL": "images",

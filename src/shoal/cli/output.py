@@ -56,6 +56,14 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes:.1f} TiB"
 
 
+def may_draw() -> bool:
+    """Whether standard error is a terminal on which lines may be redrawn: not where NO_COLOR is set."""
+    from rich.console import Console  # only commands that draw pay for it
+
+    console = Console(stderr=True)
+    return console.is_terminal and not console.no_color
+
+
 @contextmanager
 def working(text: str) -> Iterator[Callable[[int], None]]:
     """Show `text` on a terminal while the block runs; what it yields takes the rows done so far.

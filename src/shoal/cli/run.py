@@ -1,17 +1,24 @@
-"""`shoal run`: what ran, with which result."""
+"""`shoal run`: what ran, with which result, what its workers printed, and how runs compare."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import click
 
 import shoal.base
 import shoal.store
+import shoal.train
+from shoal.base import InputError, Json, NotFoundError
+from shoal.cli.charts import MAX_CURVES, Curve, svg_chart, text_chart
 from shoal.cli.output import fields, json_option, show, table
+from shoal.store import RunRecord, Store
 
 TIME = "%Y-%m-%d %H:%M:%S"
 
 
 @click.group()
 def command() -> None:
-    """List and show what ran."""
+    """List, show and compare what ran."""
 
 
 @command.command("list")
@@ -31,12 +38,14 @@ def list_runs(kind: str | None, status: str | None, limit: int, as_json: bool) -
 
 @command.command("show")
 @click.argument("run_id")
+@click.option("--breakdown", "with_breakdown", is_flag=True, help="Also where the time of a training step went.")
 @json_option
-def show_run(run_id: str, as_json: bool) -> None:
+def show_run(run_id: str, with_breakdown: bool, as_json: bool) -> None:
     """Show configuration, code, data and metrics of a run."""
     with shoal.store.open(create=False) as store:
         record = store.runs.get(run_id)
         metrics = store.metrics.latest(run_id)
+        parts = _breakdown(store, run_id) if with_breakdown else []
     text = fields(
         [
             ("run", f"{record.id}  {record.kind} {record.name}"),
@@ -50,4 +59,147 @@ def show_run(run_id: str, as_json: bool) -> None:
             *((name, f"{value:.6g}") for name, value in metrics.items()),
         ]
     )
-    show({"run": record, "metrics": metrics}, as_json=as_json, text=text)
+    found: dict[str, object] = {"run": record, "metrics": metrics}
+    if with_breakdown:
+        text += f"\n\n{_breakdown_table(parts)}"
+        found["breakdown"] = parts
+    show(found, as_json=as_json, text=text)
+
+
+@command.command()
+@click.argument("run_id")
+@click.option("--worker", type=click.IntRange(0), help="Only what this one printed.")
+@click.option("--lines", type=click.IntRange(0), default=200, show_default=True, help="The last of each; 0: all.")
+@json_option
+def logs(run_id: str, worker: int | None, lines: int, as_json: bool) -> None:
+    """Show what the workers of a run printed, below the error that came first.
+
+    Standard output and error of each worker are kept in the run's folder, in the order in which they came.
+    """
+    with shoal.store.open(create=False) as store:
+        record = store.runs.get(run_id)
+        failure = _first_failure(store, run_id) if record.error else None
+        printed = _printed(store.home / "runs" / run_id / "logs", worker, lines)
+    if worker is not None and not printed:
+        raise NotFoundError(
+            f"run {run_id} has no log of worker {worker}", next_step=f"see which there are: shoal run logs {run_id}"
+        )
+    parts = [f"== first failure: {failure['message']}\n{failure['detail']}".rstrip()] if failure else []
+    if not failure and record.error:
+        parts.append(f"== {record.error}")
+    parts += [f"== {name}\n{text}".rstrip() for name, text in printed.items()]
+    facts = {"run": run_id, "error": record.error, "first_failure": failure, "logs": printed}
+    show(facts, as_json=as_json, text="\n\n".join(parts) or "no worker has printed anything")
+
+
+@command.command()
+@click.argument("run_ids", nargs=-1, required=True, metavar="RUN_ID...")
+@click.option("--metric", default="train.loss", show_default=True, help="The curve to draw.")
+@click.option("--picture", type=click.Path(dir_okay=False), help="Write the curves to this .svg file.")
+@json_option
+def compare(run_ids: tuple[str, ...], metric: str, picture: str | None, as_json: bool) -> None:
+    """Compare runs: the settings in which they differ, their results, and a curve as a picture."""
+    if picture is not None and not picture.endswith(".svg"):
+        raise InputError(f"cannot draw into {picture}: pictures are SVG", next_step="name a file that ends in .svg")
+    ids = list(dict.fromkeys(run_ids))
+    if len(ids) > MAX_CURVES:
+        raise InputError(
+            f"cannot tell {len(ids)} runs apart in one picture, at most {MAX_CURVES}", next_step="name fewer runs"
+        )
+    with shoal.store.open(create=False) as store:
+        records = [store.runs.get(id) for id in ids]
+        metrics = [store.metrics.latest(id) for id in ids]
+        curves: dict[str, Curve] = {
+            f"{record.id} {record.name}": [
+                (point.step, point.value) for point in store.metrics.curve(record.id, metric)
+            ]
+            for record in records
+        }
+        known = sorted({name for id in ids for name in store.metrics.names(id)})
+    if not any(curves.values()):
+        raise NotFoundError(
+            f"none of these runs has a curve {metric!r}; they have {', '.join(known) or 'none at all'}",
+            next_step="choose one by --metric",
+        )
+    if picture is not None:
+        Path(picture).write_text(svg_chart(curves, title=metric), encoding="utf-8")
+    differences = _differences(records)
+    facts = {
+        "runs": [{"run": record, "metrics": latest} for record, latest in zip(records, metrics, strict=True)],
+        "differences": differences,
+        "curves": dict(zip(ids, curves.values(), strict=True)),
+        "picture": picture,
+    }
+    text = f"{_comparison(records, metrics, differences)}\n\n{text_chart(curves, title=metric)}"
+    if picture is not None:
+        text += f"\n\npicture  {picture}"
+    show(facts, as_json=as_json, text=text)
+
+
+def _breakdown(store: Store, run_id: str) -> "list[shoal.train.Part]":
+    curves = {
+        name: store.metrics.curve(run_id, name) for name in store.metrics.names(run_id) if name.startswith("train.")
+    }
+    saved = [event.fields for event in store.runs.events(run_id) if event.kind == "checkpoint"]
+    held_up = [seconds for fields in saved if isinstance(seconds := fields.get("blocked_s"), float | int)]
+    return shoal.train.breakdown(curves, held_up)
+
+
+def _breakdown_table(parts: "Sequence[shoal.train.Part]") -> str:
+    if not parts:
+        return "no step times were recorded"
+    rows = [(part.name, f"{part.seconds * 1e3:.3f}", f"{part.share:.1%}") for part in parts]
+    rows.append(("step", f"{sum(part.seconds for part in parts) * 1e3:.3f}", "100.0%"))
+    return table(("part of a step", "ms", "share"), rows)
+
+
+def _first_failure(store: Store, run_id: str) -> dict[str, Json] | None:
+    """The failure that ended the run: that of the worker which failed first, as later ones are its consequences."""
+    ends = [event.fields for event in store.runs.events(run_id) if event.kind == "worker_failed"]
+    return {"message": ends[-1]["message"], "detail": ends[-1]["detail"]} if ends else None
+
+
+def _printed(folder: Path, worker: int | None, lines: int) -> dict[str, str]:
+    """What each worker printed last, by the name of its file."""
+    found = sorted(folder.glob("*.log"), key=_place_of_log)
+    if worker is not None:
+        found = [path for path in found if _place_of_log(path)[1] == worker]
+    return {path.stem: "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) for path in found}
+
+
+def _place_of_log(path: Path) -> tuple[str, int]:
+    role, _, rank = path.stem.rpartition("-")
+    return role, int(rank) if rank.isdigit() else -1
+
+
+def _differences(records: Sequence[RunRecord]) -> dict[str, list[Json]]:
+    """Settings in which the runs differ, each with its value in every run."""
+    settings = [_flat(record.config) for record in records]
+    names = sorted({name for found in settings for name in found})
+    values = {name: [found.get(name) for found in settings] for name in names}
+    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+
+
+def _flat(value: Json, name: str = "") -> dict[str, Json]:
+    if not isinstance(value, Mapping):
+        return {name: value}
+    parts = [_flat(item, f"{name}.{key}" if name else key) for key, item in value.items()]
+    return {key: item for part in parts for key, item in part.items()}
+
+
+def _comparison(
+    records: Sequence[RunRecord], metrics: Sequence[Mapping[str, float]], differences: Mapping[str, Sequence[Json]]
+) -> str:
+    """One column a run."""
+    names = sorted({name for latest in metrics for name in latest})
+    rows: list[list[str]] = [
+        ["name", *(record.name for record in records)],
+        ["status", *(record.status for record in records)],
+    ]
+    rows += [[name, *(_word(value) for value in values)] for name, values in differences.items()]
+    rows += [[name, *(f"{latest[name]:.6g}" if name in latest else "-" for latest in metrics)] for name in names]
+    return table(["", *(record.id for record in records)], rows)
+
+
+def _word(value: Json) -> str:
+    return value if isinstance(value, str) else shoal.base.json.encode(value).decode()

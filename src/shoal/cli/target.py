@@ -34,6 +34,14 @@ def load_target(address: str) -> Any:  # noqa: ANN401 - whatever the user keeps 
     return getattr(module, name)
 
 
+def make_importable(address: str | None) -> None:
+    """Let what a record names be found again: by loading its address, or, without one, in the current folder."""
+    if address:
+        load_target(address)
+    else:
+        _add_current_folder()
+
+
 def _import_file(path: Path) -> Any:  # noqa: ANN401 - a module
     if not path.is_file():
         raise NotFoundError(f"cannot find the file {path}", next_step="check the path before the colon")
@@ -55,9 +63,7 @@ def _import_file(path: Path) -> Any:  # noqa: ANN401 - a module
 
 
 def _import_module(name: str) -> Any:  # noqa: ANN401 - a module
-    # A console script starts with its own folder on the path, not the reader's: `python -m` would have both.
-    if "" not in sys.path:
-        sys.path.insert(0, "")
+    _add_current_folder()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -66,3 +72,9 @@ def _import_module(name: str) -> Any:  # noqa: ANN401 - a module
         raise NotFoundError(
             f"cannot import {name!r}", next_step="write a file as file.py:Name, or run in its folder"
         ) from error
+
+
+def _add_current_folder() -> None:
+    # A console script starts with its own folder on the path, not the reader's: `python -m` would have both.
+    if "" not in sys.path:
+        sys.path.insert(0, "")

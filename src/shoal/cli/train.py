@@ -1,8 +1,12 @@
-"""`shoal train`: train a task on a dataset, or go on where a run stopped."""
+"""`shoal train`: train a task on a dataset, go on where a run stopped, look into one of its steps."""
 
 import inspect
-import sys
-from collections.abc import Callable
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -10,9 +14,13 @@ import click
 import shoal.data
 import shoal.train
 from shoal.base import InputError
-from shoal.cli.output import fields, json_option, show
-from shoal.cli.target import load_target
+from shoal.cli.output import fields, json_option, may_draw, show
+from shoal.cli.target import load_target, make_importable
+from shoal.cli.train_debugging import debug
+from shoal.cli.typed import Duration, NumberOrRange, StepsOrDuration
 from shoal.cli.values import read_pairs
+
+Options = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @click.group()
@@ -20,70 +28,191 @@ def command() -> None:
     """Train a task on a dataset."""
 
 
+command.add_command(debug)
+
+
+def _together(*options: Options) -> Options:
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+# What a run and its resumption may have differently: it changes the time, never the weights.
+_HOW = _together(
+    click.option(
+        "--workers",
+        type=NumberOrRange(),
+        default=1,
+        show_default=True,
+        help="Processes; 1-4: as many as the machine has processors for.",
+    ),
+    click.option("--runtime", default="local", show_default=True, help="Where they run: local, ray, env."),
+    click.option("--report-to", multiple=True, metavar="NAME", help="Curves also to tensorboard or wandb."),
+    click.option(
+        "--retries", type=click.IntRange(0), default=2, show_default=True, help="Deaths in a row without a step."
+    ),
+    click.option(
+        "--heartbeat",
+        "heartbeat_s",
+        type=Duration(),
+        default="10s",
+        show_default=True,
+        help="Silence that counts as death.",
+    ),
+    click.option(
+        "--step-timeout",
+        "step_timeout_s",
+        type=Duration(),
+        default="600s",
+        show_default=True,
+        help="The same for one step.",
+    ),
+    json_option,
+)
+
+# What decides the weights, beside the task and the rows.
+_WHAT = _together(
+    click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Passes over the data."),
+    click.option("--max-steps", type=click.IntRange(1), help="End after so many steps, if not before."),
+    click.option(
+        "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Rows a batch, over all workers."
+    ),
+    click.option(
+        "--adaptive", type=NumberOrRange(range_only=True), help="Let the batch size follow the gradient's noise."
+    ),
+    click.option("--replay", metavar="RUN_ID", help="Take the batch sizes that this run went through."),
+    click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Batches a step."),
+    click.option("--num-virtual", type=click.IntRange(1), help="Virtual workers; left out, as many as workers."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and randomness."),
+    click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each worker."),
+    click.option("--early-stopping", metavar="MEASURE[:PATIENCE]", help="End once it gets no better, as in loss:3."),
+    click.option(
+        "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the task, as JSON or text."
+    ),
+)
+
+# What is measured and kept along the way.
+_KEPT = _together(
+    click.option("--validation", help="Dataset to validate on after each epoch."),
+    click.option(
+        "--validate-every",
+        "validate_every_steps",
+        type=click.IntRange(1),
+        metavar="STEPS",
+        help="Validate also after so many steps.",
+    ),
+    click.option("--checkpoint-every", type=StepsOrDuration(), help="Checkpoints also in between: 500 or 10min."),
+    click.option(
+        "--keep",
+        "keep_checkpoints",
+        type=click.IntRange(1),
+        default=2,
+        show_default=True,
+        help="Checkpoints that stay, the newest.",
+    ),
+    click.option("--keep-for", "keep_checkpoints_s", type=Duration(), help="Older ones are removed all the same."),
+    click.option("--to", "checkpoints_to", metavar="PLACE", help="Folder or object store for checkpoints."),
+    click.option("--name", help="Of the run; left out, the task's."),
+)
+
+
 @command.command("run")
 @click.argument("task")
 @click.option("--data", "dataset", required=True, help="Dataset to train on.")
-@click.option("--validation", help="Dataset to validate on after each epoch.")
-@click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Passes over the data.")
-@click.option(
-    "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Rows a step, over all workers."
-)
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-@click.option("--num-virtual", type=click.IntRange(1), help="Virtual workers; left out, as many as workers.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and randomness.")
-@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the task, as JSON or text.")
-@json_option
+@_WHAT
+@_KEPT
+@_HOW
 def run_training(
     task: str,
     dataset: str,
     validation: str | None,
-    epochs: int,
-    batch_size: int,
-    workers: int,
-    num_virtual: int | None,
-    seed: int,
     settings: tuple[str, ...],
     as_json: bool,
+    **given: Any,  # noqa: ANN401 - the words of `fit`, each checked by its option
 ) -> None:
     """Train TASK, written file.py:Name or module:Name.
 
-    The run lands in the nearest .shoal folder; one that was interrupted goes on by train resume.
+    The run lands in the nearest .shoal folder; one that was interrupted goes on by train resume. On a terminal one
+    line shows where it stands; elsewhere, and with --json, standard error gets a JSON document a line.
     """
+    _settle_batch_size(given)
     # Before the training floor loads torch: what is wrong with the call is said at once.
     made, rows = _task(task, settings), shoal.data.open(dataset)
     held_out = shoal.data.open(validation) if validation else None
-    strategy = shoal.train.Collective(num_virtual=num_virtual)
-    result = shoal.train.fit(
-        made,
-        rows,
-        validation=held_out,
-        epochs=epochs,
-        batch_size=batch_size,
-        seed=seed,
-        strategy=strategy,
-        workers=workers,
-        name=task.rpartition(":")[2],
-        progress=_progress_printer(f"   virtual workers {strategy.num_parts(workers)}"),
-    )
+    _settle_words(given)
+    strategy, more = _strategy(given)
+    given["name"] = given["name"] or task.rpartition(":")[2]
+    with _watching(more, as_json=as_json) as progress:
+        result = shoal.train.fit(made, rows, validation=held_out, strategy=strategy, progress=progress, **given)
     _show(result, as_json=as_json)
 
 
 @command.command()
 @click.argument("run_id")
 @click.option("--task", help="Where its task is, as file.py:Name; left out, it is looked for in this folder.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-@json_option
-def resume(run_id: str, task: str | None, workers: int, as_json: bool) -> None:
+@_HOW
+def resume(
+    run_id: str,
+    task: str | None,
+    as_json: bool,
+    **given: Any,  # noqa: ANN401 - as above
+) -> None:
     """Go on with RUN_ID from its last checkpoint.
 
     It comes to the same weights that it would have had, on any number of workers.
     """
-    # The record names the task's module and has its fields: it only has to be importable.
-    if task:
-        load_target(task)
-    elif "" not in sys.path:
-        sys.path.insert(0, "")
-    _show(shoal.train.resume(run_id, workers=workers, progress=_progress_printer()), as_json=as_json)
+    make_importable(task)
+    with _watching("   resumed", as_json=as_json) as progress:
+        result = shoal.train.resume(run_id, progress=progress, **given)
+    _show(result, as_json=as_json)
+
+
+def _settle_batch_size(given: dict[str, Any]) -> None:
+    """Refuse a size that would be ignored."""
+    source = click.get_current_context().get_parameter_source("batch_size")
+    if given["adaptive"] is not None and source is not click.core.ParameterSource.DEFAULT:
+        least, most = given["adaptive"]
+        raise InputError(
+            f"--batch-size {given['batch_size']} and --adaptive {least}-{most} exclude each other",
+            next_step="leave one of them out",
+        )
+
+
+def _settle_words(given: dict[str, Any]) -> None:
+    """Put the words of the command line into those of `fit`."""
+    every, stopping, adaptive = given.pop("checkpoint_every"), given["early_stopping"], given.pop("adaptive")
+    if every is not None:
+        given["checkpoint_every_steps" if isinstance(every, int) else "checkpoint_every_s"] = every
+    if stopping is not None:
+        given["early_stopping"] = _early_stopping(stopping)
+    if adaptive is not None:
+        given["batch_size"] = shoal.train.AdaptiveBatch(min=adaptive[0], max=adaptive[1])
+
+
+def _early_stopping(text: str) -> "shoal.train.EarlyStopping":
+    measure, colon, patience = text.partition(":")
+    if not measure or (colon and not patience.isdecimal()):
+        raise InputError(
+            f"cannot read {text!r}: expected MEASURE or MEASURE:PATIENCE", next_step="write it as in loss:3"
+        )
+    if not colon:
+        return shoal.train.EarlyStopping(monitor=measure)
+    return shoal.train.EarlyStopping(monitor=measure, patience=int(patience))
+
+
+def _strategy(given: dict[str, Any]) -> "tuple[shoal.train.Collective | None, str]":
+    """The strategy, and what is said of it beside the run's name; None leaves it to `fit`."""
+    num_virtual, workers = given.pop("num_virtual"), given["workers"]
+    is_adaptive = not isinstance(given["batch_size"], int) and given["replay"] is None
+    more = "   batch size by measured times: --replay repeats the run" if is_adaptive else ""
+    if num_virtual is None and (is_adaptive or given["replay"] is not None):
+        return None, more
+    strategy = shoal.train.Collective(num_virtual=num_virtual)
+    num_parts = strategy.num_parts(workers if isinstance(workers, int) else workers[1])
+    return strategy, f"   virtual workers {num_parts}{more}"
 
 
 def _task(address: str, settings: tuple[str, ...]) -> Any:  # noqa: ANN401 - fit checks what it is
@@ -124,20 +253,46 @@ def _show(result: "shoal.train.Result", *, as_json: bool) -> None:
     show(facts, as_json=as_json, text=fields(named), next_command=f"shoal run show {result.run}")
 
 
-def _progress_printer(more: str = "") -> "Callable[[shoal.train.Progress], None]":
+@contextmanager
+def _heeding_sigterm() -> Iterator[None]:
+    """Take SIGTERM, with which machines and containers are shut down, for Ctrl-C: a checkpoint comes first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _watching(more: str, *, as_json: bool) -> "Iterator[Callable[[shoal.train.Progress], None]]":
+    """Show where a run stands while the block runs, with its name first of all: after a crash, resume needs it."""
+    display = shoal.train.live(as_json=as_json, draw=may_draw())
     named = False
 
     def show_progress(progress: "shoal.train.Progress") -> None:
         nonlocal named
-        # First of all, and not in the result alone: after Ctrl-C it is what `train resume` needs.
         if not named:
-            click.echo(f"run {progress.run}{more}", err=True)
+            progress = replace(progress, news=(f"run {progress.run}{more}", *progress.news))
             named = True
-        click.echo(
-            f"step {progress.step:>6} of {progress.num_steps}   loss {progress.loss:.4f}   "
-            f"{progress.samples_per_s:,.0f} samples/s   data wait {progress.data_wait:.0%}   "
-            f"eta {progress.eta_s:.0f} s",
-            err=True,
-        )
+        display(progress)
 
-    return show_progress
+    def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+        display.say("warning", str(message))
+
+    with warnings.catch_warnings(), _heeding_sigterm():
+        # Python's own way of printing them would tear the line apart.
+        warnings.showwarning = show_warning
+        try:
+            yield show_progress
+        except KeyboardInterrupt as stop:
+            display.end()
+            # The last line is how to go on.
+            for line in getattr(stop, "__notes__", None) or ["interrupted before the run began"]:
+                click.echo(line, err=True)
+            raise click.exceptions.Exit(130) from None
+        finally:
+            # Also after an error: what is printed next begins on a line of its own.
+            display.end()

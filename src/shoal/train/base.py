@@ -1,38 +1,49 @@
 """The seams of training: what a strategy is given, what it must keep, and how its members talk to each other."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
+from shoal.train.logbook import Logbook
+from shoal.train.schedules import Schedule
 from shoal.train.task import Batch, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where a run stands: so many batches of this epoch are done, and `step` of all epochs together.
+    """Where a run stands: `row` rows of this epoch's order are done, and `step` steps of all epochs together.
 
-    `loss_sum` and `rows` are over the batches of this epoch, so that its mean loss survives an interruption.
+    `loss_sum` is over the rows of this epoch, so that its mean loss survives an interruption. `validated_step` is the
+    last step after which the model was measured, -1 before the first time.
     """
 
     epoch: int = 0
-    batch: int = 0
+    row: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    rows: int = 0
+    validated_step: int = -1
 
 
 @dataclass(slots=True, kw_only=True)
 class TrainState:
-    """Everything that a step changes; every member of a collective run holds the same."""
+    """Everything that a step changes; every member of a collective run holds the same.
+
+    `extras` holds what else must survive an interruption, by the name of who keeps it there (an average of weights,
+    patience left, the present batch size): plain values and tensors.
+    """
 
     task: Task
     module: nn.Module
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    optimizers: list[torch.optim.Optimizer]
+    schedulers: list[Schedule]
     position: Position
+    extras: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # What this member logged since the last report: of all fields, the only one that each has its own of.
+    logged: Logbook = field(default_factory=Logbook)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +76,17 @@ class GlobalBatch:
         return cls(rows=[0] * empty + rows, read=lambda part: read(part - empty, used))
 
 
+# From (every member's memory in rank order, target, start, stop): fills target[start:stop] with what those bytes of all
+# members together come to. Starts are multiples of 64.
+Reduce = Callable[[Sequence[torch.Tensor], torch.Tensor, int, int], None]
+
+
 class Group(Protocol):
-    """The members of one generation of a run, who all make the same calls in the same order."""
+    """The members of one generation of a run, who all make the same calls in the same order.
+
+    Any call raises PeerLostError when a member is gone or the supervisor calls for a new generation: the group is then
+    of no further use, and nobody can say whether the others have got through the call.
+    """
 
     @property
     def rank(self) -> int:
@@ -76,26 +96,62 @@ class Group(Protocol):
     def size(self) -> int:
         """How many members there are."""
 
-    def exchange(self, mine: torch.Tensor, everyone: Sequence[torch.Tensor]) -> None:
-        """Send these bytes to all and wait for those of all, itself included.
+    def memory(self, num_bytes: int) -> torch.Tensor:
+        """uint8 [num_bytes], where this member puts what it brings to `combine`; the same one at every call.
 
-        Args:
-            mine: uint8 [num_bytes], of the same length for every member.
-            everyone: a tensor of that length per member, overwritten in rank order.
-
-        Raises:
-            PeerLostError: a member is gone; the group is of no further use.
+        Free for writing until `combine` is called, and again when that has returned. All ask for the same size: one or
+        more pieces, behind each other, of what `combine` is then asked for.
         """
 
+    def combine(self, num_bytes: int, reduce: Reduce, note: int = 0) -> tuple[torch.Tensor, list[int]]:
+        """Wait for all and return what all their memories together come to, the same bits for every member.
+
+        Args:
+            num_bytes: of the result.
+            reduce: called by each member for the stretches of the result that fall to it.
+            note: a small number >= 0 for the others.
+
+        Returns:
+            uint8 [num_bytes], good until the next `combine`, and every member's note in rank order.
+        """
+
+    def share(self, data: bytes) -> list[bytes]:
+        """Give some bytes, of any length, to all and return those of all in rank order. For what is small and rare."""
+
+    def broadcast(self, data: torch.Tensor | None, root: int) -> torch.Tensor:
+        """Return the root's uint8 [n] to everybody; the others give None. For state that a newcomer lacks."""
+
     def close(self) -> None:
-        """Let go of the connections."""
+        """Let go of the connections and the memory. Idempotent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutcome:
+    """What a step came to, the same for every member.
+
+    Attributes:
+        loss: mean over the global batch; the step was taken only if it is finite.
+        notes: what each member had to say, in rank order.
+        part_square, whole_square: the mean squared norm of the virtual workers' own gradients, and that of the whole
+            batch's gradient, where the strategy was asked to measure them; else NaN.
+        bad_parts: on the member that computed them, the micro-batches whose loss was not finite.
+        exchange_s, update_s: seconds spent on combining, waiting for others included, and on the optimisers.
+    """
+
+    loss: float
+    notes: Sequence[int] = (0,)
+    part_square: float = math.nan
+    whole_square: float = math.nan
+    bad_parts: Sequence[int] = ()
+    exchange_s: float = 0.0
+    update_s: float = 0.0
 
 
 class Stepper(Protocol):
     """One member's part in the steps of a run; single-threaded."""
 
-    def step(self, batch: GlobalBatch) -> float:
-        """Move the state by one step and return the mean loss over the global batch, the same for every member.
+    def step(self, batch: GlobalBatch, note: int = 0) -> StepOutcome:
+        """Move the state by one step; the position is the caller's to move.
 
         The weights must be the same bits for any number of members. A loss that is not finite leaves them as they were.
         """
@@ -115,9 +171,11 @@ class Strategy(Protocol):
     def num_parts(self, workers: int) -> int:
         """Into how many micro-batches a global batch is cut; fixed for the life of a run, recorded with it."""
 
-    def join(self, state: TrainState, group: Group, *, seed: int, num_parts: int) -> Stepper:
-        """Take this member's part, before its first step."""
+    def join(
+        self, state: TrainState, group: Group, *, seed: int, num_parts: int, measure_noise: bool = False
+    ) -> Stepper:
+        """Take this member's part, before its first step in this group."""
 
 
 class PeerLostError(RuntimeError):
-    """Another member of the group is gone; never shown to a user, whose error is that member's own."""
+    """A member of the group is gone, or a new generation is to meet; never shown to a user."""

@@ -7,17 +7,19 @@ subtrees of its block, and the roots go to everybody, who finish the same tree a
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic
 
 import torch
 
 from shoal.base import ConfigError
-from shoal.train.base import GlobalBatch, Group, TrainState
-from shoal.train.light_torch import without_compiler
-from shoal.train.tree import Node, block, cover, finish, reduce_leaves
-from shoal.train.virtual import Contribution, Layout, VirtualWorkers
+from shoal.train.base import GlobalBatch, Group, PeerLostError, StepOutcome, TrainState
+from shoal.train.layout import Contribution
+from shoal.train.reduction import Reduction
+from shoal.train.tree import block, reduce_leaves
+from shoal.train.updating import update
+from shoal.train.virtual import VirtualWorkers, square_of
 
-# Bytes: the widest vector register, and a multiple of every dtype's width.
-_ALIGNED = 64
+_READERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,74 +49,107 @@ class Collective:
         """`num_virtual`."""
         return workers if self.num_virtual is None else self.num_virtual
 
-    def join(self, state: TrainState, group: Group, *, seed: int, num_parts: int) -> "CollectiveStepper":
+    def join(
+        self, state: TrainState, group: Group, *, seed: int, num_parts: int, measure_noise: bool = False
+    ) -> "CollectiveStepper":
         """This member's block of the virtual workers."""
-        return CollectiveStepper(state, group, seed=seed, num_parts=num_parts)
+        return CollectiveStepper(state, group, seed=seed, num_parts=num_parts, measure_noise=measure_noise)
 
 
 class CollectiveStepper:
-    """One worker's side of the collective step."""
+    """One worker's side of the collective step.
 
-    def __init__(self, state: TrainState, group: Group, *, seed: int, num_parts: int) -> None:
+    A step that ends in PeerLostError leaves weights, buffers and optimisers as they were before it.
+    """
+
+    def __init__(self, state: TrainState, group: Group, *, seed: int, num_parts: int, measure_noise: bool) -> None:
         self._state = state
         self._group = group
-        self._num_parts = num_parts
-        self._virtual = VirtualWorkers(state, seed)
-        # Known from the numbers alone, so nobody has to say which roots lie where in the bytes exchanged.
-        self._roots = [cover(num_parts, block(num_parts, rank, group.size)) for rank in range(group.size)]
+        self._measure_noise = measure_noise
+        self._virtual = VirtualWorkers(state, seed, measure_noise=measure_noise)
         layout = self._virtual.layout
-        size = -(-layout.size_bytes // _ALIGNED) * _ALIGNED
-        num_bytes = size * max(len(roots) for roots in self._roots)
-        self._mine, *self._everyone = (torch.zeros(num_bytes, dtype=torch.uint8) for _ in range(group.size + 1))
-        # The first leaf of a root is where its sum grows, so it is computed where it is sent from.
-        self._outgoing = _views(layout, self._mine, self._roots[group.rank], size)
-        self._incoming: dict[Node, Contribution] = {}
-        for data, roots in zip(self._everyone, self._roots, strict=True):
-            self._incoming |= _views(layout, data, roots, size)
-        self._first_leaves = {root.first: place for root, place in self._outgoing.items()}
+        self._reduction = Reduction(layout, num_parts, group.size)
+        memory = group.memory(self._reduction.memory_bytes)
+        # A root's sum grows where it is computed, and is sent from there.
+        self._places = {
+            root: Contribution(layout, memory[index * layout.size_bytes : (index + 1) * layout.size_bytes])
+            for index, root in enumerate(self._reduction.roots[group.rank])
+        }
         self._spare: list[Contribution] = []
+        self._total: Contribution | None = None
 
-    def step(self, batch: GlobalBatch) -> float:
-        """Compute the own block, exchange roots, finish the tree, step the optimiser."""
-        self._virtual.begin()
-        total = self._reduce(batch)
-        loss = total.loss.item()
-        if not math.isfinite(loss):
+    def step(self, batch: GlobalBatch, note: int = 0) -> StepOutcome:
+        """Compute the own block, reduce with the others, step the optimisers."""
+        bad_parts = self._compute(batch)
+        began = monotonic()
+        size = self._virtual.layout.size_bytes
+        try:
+            data, notes = self._group.combine(size, self._reduction, note)
+        except PeerLostError:
             self._virtual.undo()
-            return loss
-        self._virtual.apply(total)
-        with without_compiler():
-            self._state.optimizer.step()
-        if self._state.scheduler is not None:
-            self._state.scheduler.step()
-        return loss
+            raise
+        combined = monotonic()
+        total = self._view(data)
+        loss = total.loss.item()
+        whole_square = square_of(total.gradients) if self._measure_noise else math.nan
+        part_square = total.square.item() if self._measure_noise else math.nan
+        if math.isfinite(loss):
+            self._virtual.apply(total, in_place=self._group.size == 1 or _only_reads_gradients(self._state))
+            update(self._state)
+        else:
+            self._virtual.undo()
+        return StepOutcome(
+            loss=loss,
+            notes=notes,
+            part_square=part_square,
+            whole_square=whole_square,
+            bad_parts=bad_parts,
+            exchange_s=combined - began,
+            update_s=monotonic() - combined,
+        )
 
-    def _reduce(self, batch: GlobalBatch) -> Contribution:
+    def _compute(self, batch: GlobalBatch) -> list[int]:
+        """Fill this member's memory; the micro-batches whose loss is not finite."""
+        virtual = self._virtual
         num_rows = sum(batch.rows)
+        first_places = {root.first: place for root, place in self._places.items()}
+        bad_parts: list[int] = []
 
-        def leaf(part: int) -> Contribution:
-            place = self._first_leaves.get(part) or self._take_spare()
+        def bring(part: int, place: Contribution, *, onto: bool) -> Contribution:
             rows = batch.rows[part]
-            self._virtual.contribute(batch.read(part) if rows else None, part, rows / num_rows, place)
+            weight = rows / num_rows if rows else 0.0
+            loss = virtual.contribute(batch.read(part) if rows else None, part, weight, place, onto=onto)
+            if not math.isfinite(loss):
+                bad_parts.append(part)
             return place
 
-        for root in self._outgoing:
-            reduce_leaves(root, leaf, self._add)
-        if self._group.size == 1:
-            return self._outgoing[Node(0, self._num_parts)]
-        self._group.exchange(self._mine, self._everyone)
-        return finish(self._num_parts, self._incoming, Contribution.add)
+        def leaf(part: int) -> Contribution:
+            place = first_places.get(part) or (self._spare.pop() if self._spare else virtual.layout.new())
+            return bring(part, place, onto=False)
 
-    def _add(self, earlier: Contribution, later: Contribution) -> Contribution:
-        self._spare.append(later)
-        return earlier.add(later)
+        def add(earlier: Contribution, later: Contribution) -> Contribution:
+            self._spare.append(later)
+            return earlier.add(later)
 
-    def _take_spare(self) -> Contribution:
-        return self._spare.pop() if self._spare else self._virtual.layout.new()
+        virtual.begin()
+        for root in self._places:
+            reduce_leaves(root, leaf, add, lambda place, part: bring(part, place, onto=True))
+        return bad_parts
+
+    def _view(self, data: torch.Tensor) -> Contribution:
+        """The result's bytes as a contribution."""
+        if self._total is None or self._total.data is not data:
+            self._total = Contribution(self._virtual.layout, data)
+        return self._total
 
 
-def _views(layout: Layout, data: torch.Tensor, roots: tuple[Node, ...], size: int) -> dict[Node, Contribution]:
-    return {
-        root: Contribution(layout, data[index * size : index * size + layout.size_bytes])
-        for index, root in enumerate(roots)
-    }
+def _only_reads_gradients(state: TrainState) -> bool:
+    """Whether nothing in an update writes to the gradients, so that all members may look at the same ones.
+
+    Known of a few optimisers as torch has them; of any other, and wherever somebody hooked in, it is assumed that they
+    do, and each member gets a copy of its own.
+    """
+    return state.task.clip_norm is None and all(
+        type(optimizer) in _READERS and not vars(optimizer).get("_optimizer_step_pre_hooks")
+        for optimizer in state.optimizers
+    )

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 
 from shoal.base import InputError
 
 
+@runtime_checkable
 class Metric(Protocol):
     """A measure kept as two sums over rows, whose quotient is the number that people read."""
 
@@ -34,10 +35,71 @@ class Mean:
         """The mean over all elements of a tensor, each with weight one."""
         return cls(float(values.sum(dtype=torch.float64)), float(values.numel()))
 
+    @classmethod
+    def over(cls, mean: float, num_rows: int) -> "Mean":
+        """A mean that was taken over so many rows."""
+        return cls(mean * num_rows, float(num_rows))
+
     @property
     def value(self) -> float:
         """The mean itself; NaN when nothing was counted."""
         return self.total / self.weight if self.weight else math.nan
+
+
+@dataclass(slots=True)
+class ExactSum:
+    """A sum without any rounding until it is read: the order of what is added cannot matter, nor who added it.
+
+    Kept as a few numbers that do not overlap; memory does not grow with what was added.
+
+    Source: Shewchuk 1997, "Adaptive precision floating-point arithmetic", as `math.fsum` has it.
+    """
+
+    parts: list[float] = field(default_factory=list)
+    # What is infinite or no number, or was too large to be added exactly.
+    lost: float = 0.0
+
+    def add(self, value: float) -> None:
+        """Add one number, or one of another sum's parts."""
+        kept = []
+        for part in self.parts:
+            large, small = (value, part) if abs(value) >= abs(part) else (part, value)
+            value = large + small
+            if rest := small - (value - large):
+                kept.append(rest)
+        if math.isfinite(value):
+            self.parts = [*kept, value]
+        else:
+            self.parts, self.lost = [], self.lost + value
+
+    @property
+    def value(self) -> float:
+        """The sum, rounded once."""
+        return self.lost or math.fsum(self.parts)
+
+
+@dataclass(slots=True)
+class Tally:
+    """A mean under way: as many measures as come, in the memory of a few numbers."""
+
+    total: ExactSum = field(default_factory=ExactSum)
+    weight: ExactSum = field(default_factory=ExactSum)
+
+    def add(self, metric: Metric) -> None:
+        """Take in one more measure."""
+        self.total.add(float(metric.total))
+        self.weight.add(float(metric.weight))
+
+    def merge(self, other: "Tally") -> None:
+        """Take in all that another has; the same bits in any order."""
+        for mine, others in ((self.total, other.total), (self.weight, other.weight)):
+            for part in [*others.parts, *([others.lost] if others.lost else [])]:
+                mine.add(part)
+
+    @property
+    def mean(self) -> Mean:
+        """What all measures together come to."""
+        return Mean(self.total.value, self.weight.value)
 
 
 def merge_means(means: Iterable[Metric]) -> Mean:

@@ -3,35 +3,37 @@
 import dataclasses
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, TypeVar, cast, get_type_hints
-
-from torch import nn
+from typing import Any, Protocol, TypeVar, cast, get_type_hints, runtime_checkable
 
 from shoal.base import ConfigError, InputError, Json, decode, encode
 from shoal.runtime import code_digest
-from shoal.train.task import ModuleTask, Task
+from shoal.train.task import Task
 
 T = TypeVar("T")
 
 
+@runtime_checkable
+class Wrapped(Protocol):
+    """A task around objects that have no JSON form: it is recorded by their names, and cannot be built from these."""
+
+    def record_fields(self) -> dict[str, Json]:
+        """What stands for its fields in the record."""
+
+    def code_parts(self) -> tuple[object, ...]:
+        """The functions and classes that its code is made of."""
+
+
 def describe(value: object) -> dict[str, Json]:
-    """The class and the fields of a task or strategy.
+    """The class and the fields of a task, a strategy, a callback and the like.
 
     Raises:
         ConfigError: a field's value has no JSON form.
     """
     kind = type(value)
-    if isinstance(value, ModuleTask):
-        fields: dict[str, Json] = {
-            "module": _name_of(value.module),
-            "inputs": list(value.columns),
-            "target": value.target,
-            "loss": _name_of(value.compute_loss),
-            "optimizer": _name_of(value.make_optimizer),
-            "metrics": sorted(value.measures),
-        }
+    if isinstance(value, Wrapped):
+        fields = value.record_fields()
     else:
-        fields = {name: _plain(kind.__qualname__, name, item) for name, item in _fields_of(value).items()}
+        fields = {name: _plain(value, name, item) for name, item in _fields_of(value).items()}
     return {"class": f"{kind.__module__}:{kind.__qualname__}", "fields": fields}
 
 
@@ -62,12 +64,10 @@ def revive(described: Mapping[str, Any], expected: type[T]) -> T:
 
 def task_code(task: Task) -> str:
     """Digest of all code of ours that the task is seen to reach."""
-    if not isinstance(task, ModuleTask):
+    if not isinstance(task, Wrapped):
         return code_digest(type(task)).digest
-    module = type(task.module) if isinstance(task.module, nn.Module) else task.module
     # Together, as a value: taken one by one, torch's own functions would have torch itself walked as their project.
-    parts = (module, task.compute_loss, task.make_optimizer, *task.measures.values())
-    return code_digest(cast("type", parts)).digest
+    return code_digest(cast("type", task.code_parts())).digest
 
 
 def _fields_of(value: object) -> dict[str, object]:
@@ -83,17 +83,17 @@ def _typed(kind: object, fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: decode(encode(value), hints[name]) if name in hints else value for name, value in fields.items()}
 
 
-def _plain(owner: str, name: str, value: object) -> Json:
+def _plain(owner: object, name: str, value: object) -> Json:
+    kind = type(owner)
     try:
         plain: Json = decode(encode(value))
     except InputError as error:
+        is_task = isinstance(owner, Task)
+        rest = "in build()" if is_task else f"in a method of {kind.__qualname__}, when that is first called"
+        advice = f"give {name} a number, text, a list or a dict of these, and make the rest {rest}"
         raise ConfigError(
-            f"cannot record field {name!r} of {owner}: {value!r} has no JSON form",
-            next_step="keep numbers, text, lists and dicts in the fields, and make the rest in build()",
+            f"cannot record field {name!r} of {kind.__module__}.{kind.__qualname__}: {value!r:.200} is a "
+            f"{type(value).__name__}, which has no JSON form",
+            next_step=advice,
         ) from error
     return plain
-
-
-def _name_of(part: object) -> str:
-    named = part if hasattr(part, "__qualname__") else type(part)
-    return f"{named.__module__}:{getattr(named, '__qualname__', '?')}"

@@ -1,21 +1,31 @@
 """One process's work on a run, new or resumed: from the settled plan to the result."""
 
 import os
+import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
+from typing import Any
 
-import torch
 from torch import nn
 
-from shoal.base import ConfigError, InputError, file_lock
-from shoal.runtime import Runtime
+from shoal.base import ConfigError, InputError, Ref, file_lock, is_handle
+from shoal.runtime import LocalRuntime, Runtime
 from shoal.store import Run, Store
-from shoal.train.checkpoint import Checkpoint
+from shoal.train.building import trained_module
+from shoal.train.checkpoint import Checkpoint, load_state, newest_checkpoint
+from shoal.train.elastic.crew import prepare_workers
+from shoal.train.elastic.membership import Rules
+from shoal.train.elastic.record_keeping import RecordKeeper
+from shoal.train.elastic.supervisor import Supervisor
+from shoal.train.feeds import LOADER_WARNING
 from shoal.train.journal import Journal, Progress
-from shoal.train.plan import Plan, open_rows
-from shoal.train.supervision import Supervisor
-from shoal.train.task import Task
+from shoal.train.observing.boards import Boards, check_boards
+from shoal.train.plan import Plan, Source
+from shoal.train.saving.places import open_place, place_of_run
+from shoal.train.worker.kit import open_feed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,52 +57,153 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A plan, and what of a run may be another the next time; `began` is the caller's own first moment."""
+    """A plan, and what of a run may be another the next time.
+
+    Attributes:
+        rules: how many workers, when one counts as lost, and how often that may happen.
+        report_to: names of who else is told the metrics.
+        began: the caller's own first moment, on the monotonic clock.
+    """
 
     plan: Plan
-    workers: int
+    rules: Rules
     runtime: Runtime
-    retries: int
+    report_to: Sequence[str]
     progress: Callable[[Progress], None] | None
     began: float
 
     def check(self) -> int:
-        """Batches per epoch, once it is sure that the run can start: a run that cannot is not even recorded."""
+        """Rows per epoch, once it is sure that the run can start."""
         plan = self.plan
-        plan.strategy.roles(self.workers)
-        for ref in (plan.validation, plan.train):
-            if ref is not None and not (num_rows := open_rows(ref).num_rows):
-                raise InputError(f"cannot train with {ref.address}: it has no rows", next_step="give a larger split")
-        return -(-num_rows // plan.batch_size)
+        plan.strategy.roles(self.rules.most)
+        prepare_workers(self.runtime, plan)
+        check_boards(self.report_to)
+        for source in (plan.validation, plan.train):
+            if source is not None and not (num_rows := open_feed(source, plan, shuffle=False).num_rows):
+                name = source.address if isinstance(source, Ref) else "an empty loader"
+                raise InputError(f"cannot train with {name}: it has no rows", next_step="give a larger split")
+        if not isinstance(plan.train, Ref):
+            warnings.warn(LOADER_WARNING, RuntimeWarning, stacklevel=4)
+        return num_rows
 
-    def run(self, store: Store, run: Run, num_batches: int) -> Result:
+    def run(self, store: Store, run: Run, num_rows: int) -> Result:
         """Everything from here on ends up in the run's record."""
+        plan = self.plan
         # Two supervisors of one run would write into each other's checkpoints.
         with file_lock(run.folder / "supervisor.lock", blocking=False), run:
-            journal = Journal(run=run.id, num_epochs=self.plan.epochs, num_batches=num_batches)
-            _recall(journal, store, run.id)
-            supervisor = Supervisor(
-                self.plan,
-                run,
-                journal,
-                workers=self.workers,
-                runtime=self.runtime,
-                retries=self.retries,
-                progress=self.progress,
+            journal = Journal(
+                run=run.id,
+                num_epochs=plan.epochs,
+                num_steps=plan.num_steps(num_rows),
+                num_rows=num_rows,
+                max_steps=plan.max_steps,
+                accumulate=plan.accumulate,
             )
-            checkpoint = supervisor.see_through()
+            journal.recall({name: store.metrics.curve(run.id, name) for name in store.metrics.names(run.id)})
+            place = place_of_run(plan.checkpoints_to, run_folder=run.folder, run_id=run.id)
+            checkpoint = _finished_checkpoint(store, run.id, place)
+            start_up_s = 0.0
+            if checkpoint is None:
+                # A place that takes nothing should be known now, and not when the last step is done.
+                open_place(place).probe()
+                checkpoint, start_up_s = self._train(store, run, journal, place)
             history = [journal.history[epoch] for epoch in sorted(journal.history)]
             return Result(
-                model=_trained(self.plan.task, checkpoint),
+                model=trained_module(
+                    plan.task,
+                    num_steps=plan.num_steps(num_rows),
+                    load=lambda state: load_state(checkpoint, state),
+                ),
                 run=run.id,
                 metrics=history[-1],
                 history=history,
                 checkpoint=checkpoint,
-                steps=journal.num_steps,
+                steps=checkpoint.position.step,
                 samples_per_s=journal.samples_per_s,
                 seconds=monotonic() - self.began,
-                start_up_s=supervisor.start_up_s or 0.0,
+                start_up_s=start_up_s,
             )
+
+    def _train(self, store: Store, run: Run, journal: Journal, place: str) -> tuple[Checkpoint, float]:
+        """The last checkpoint, and the seconds until the first step."""
+        runtime = self.runtime
+        if isinstance(runtime, LocalRuntime):
+            runtime = runtime.logging_to(run.folder / "logs")
+        with Boards.open(self.report_to, run_id=run.id, folder=run.folder, config=self.plan.to_json()) as boards:
+            keeper = RecordKeeper(
+                run,
+                journal,
+                also=boards.metric if self.report_to else None,
+                progress=self.progress,
+                file=Path(store.url.removeprefix("sqlite:///")),
+            )
+            supervisor = Supervisor(
+                self.plan, run, keeper, rules=self.rules, runtime=runtime, checkpoints=place, began=self.began
+            )
+            try:
+                checkpoint = supervisor.see_through()
+            except KeyboardInterrupt as stop:
+                # The last thing that is read, in a notebook as in a shell.
+                stop.add_note(_farewell(run.id, keeper))
+                raise
+        finished = supervisor.finished
+        run.event("finished", step=checkpoint.position.step, why="" if finished is None else finished.why)
+        return checkpoint, supervisor.start_up_s or 0.0
+
+
+def _farewell(run_id: str, keeper: RecordKeeper) -> str:
+    saved = keeper.told.saved
+    kept = f"with a checkpoint of step {saved}" if saved >= 0 else "before its first checkpoint"
+    return f"run {run_id} stopped after step {keeper.step}, {kept}\nnext  shoal train resume {run_id}"
+
+
+def _finished_checkpoint(store: Store, run_id: str, place: str) -> Checkpoint | None:
+    """The last checkpoint of a run that an earlier process has brought to its end, if it is still whole."""
+    ends = [event.fields["step"] for event in store.runs.events(run_id) if event.kind == "finished"]
+    if not ends:
+        return None
+    checkpoint = newest_checkpoint(place)
+    return checkpoint if checkpoint is not None and checkpoint.position.step == ends[-1] else None
+
+
+def source_of(data: object) -> "Source":
+    """The words of a dataset, or a torch DataLoader as it is; InputError for anything else."""
+    if is_handle(data):
+        return Ref.of(data)
+    loading = sys.modules.get("torch.utils.data")
+    if loading is None or not isinstance(data, loading.DataLoader):
+        raise InputError(
+            f"cannot train on {data!r:.200}: it is a {type(data).__name__}, expected a dataset or a torch DataLoader",
+            next_step="make a dataset by shoal.data.ingest(...), or give a torch.utils.data.DataLoader",
+        )
+    loader: Source = data
+    return loader
+
+
+def replayed_schedule(store: Store, run_id: str) -> list[tuple[int, int, float]]:
+    """The batch sizes that a run went through: (step, batch size, factor of the learning rate).
+
+    Raises:
+        NotFoundError: there is no such run.
+    """
+    config: Any = store.runs.get(run_id).config
+    size = config["batch_size"]
+    first = size if isinstance(size, int) else size["fields"]["min"]
+    if config["schedule"]:
+        first = config["schedule"][0][1]
+    changes: list[Any] = [event.fields for event in store.runs.events(run_id) if event.kind == "batch_size"]
+    schedule = {0: (0, first, 1.0)}
+    for change in changes:
+        # Told in the order in which they came true: what was told of later steps was lost with all workers at once.
+        schedule = {step: known for step, known in schedule.items() if step < change["step"]}
+        schedule[change["step"]] = (change["step"], change["size"], change["lr_factor"])
+    known = [schedule[step] for step in sorted(schedule)]
+    # A new generation of workers tells anew what it goes on with.
+    return [
+        change
+        for before, change in zip([None, *known], known, strict=False)
+        if before is None or before[1:] != change[1:]
+    ]
 
 
 def choose_workers(least: int, most: int, threads: int) -> int:
@@ -105,20 +216,3 @@ def choose_workers(least: int, most: int, threads: int) -> int:
     # The processors that this process may use, where the system can say; a container often has fewer than the machine.
     num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(most, max(least, num_cpus // threads))
-
-
-def _recall(journal: Journal, store: Store, run_id: str) -> None:
-    """Put the epochs that an earlier process has recorded into the history."""
-    for name in store.metrics.names(run_id):
-        if name == "train.epoch_loss" or name.startswith("validation."):
-            for point in store.metrics.curve(run_id, name):
-                epoch = point.step // journal.num_batches - 1
-                journal.history.setdefault(epoch, {})[name] = point.value
-
-
-def _trained(task: Task, checkpoint: Checkpoint) -> nn.Module:
-    # The caller's own random numbers stay where they were.
-    with torch.random.fork_rng(devices=[]):
-        model = task.build()
-    model.load_state_dict(checkpoint.weights())
-    return model.eval()

@@ -60,17 +60,31 @@ def _cover(node: Node, leaves: Node) -> tuple[Node, ...]:
     return _cover(left, leaves) + _cover(right, leaves)
 
 
-def reduce_leaves(node: Node, leaf: Callable[[int], T], combine: Callable[[T, T], T]) -> T:
+def reduce_leaves(
+    node: Node,
+    leaf: Callable[[int], T],
+    combine: Callable[[T, T], T],
+    onto: Callable[[T, int], T] | None = None,
+) -> T:
     """Combine the leaves under a node, computing each when it is needed.
 
     Leaves are asked for from left to right, and at most one value per level of the tree is alive at a time: memory
     grows with the logarithm of the number of leaves.
+
+    Args:
+        node: the subtree.
+        leaf: the value of a leaf.
+        combine: from two neighbours, left and right, to their sum.
+        onto: from a value and the number of the leaf to its right to their sum: `combine(value, leaf(number))` in one,
+            for whom that is less work.
     """
     if node.end - node.first == 1:
         return leaf(node.first)
     left, right = node.children
-    first = reduce_leaves(left, leaf, combine)
-    return combine(first, reduce_leaves(right, leaf, combine))
+    first = reduce_leaves(left, leaf, combine, onto)
+    if onto is not None and right.end - right.first == 1:
+        return onto(first, right.first)
+    return combine(first, reduce_leaves(right, leaf, combine, onto))
 
 
 def finish(num_leaves: int, parts: Mapping[Node, T], combine: Callable[[T, T], T]) -> T:

@@ -1,0 +1,1 @@
+"""Tasks from what others have written: a bare module, a LightningModule."""
