@@ -71,14 +71,14 @@ class Garments(shoal.train.Task):
         return {"accuracy": shoal.train.accuracy(outputs, batch["label"])}
 
 
-@dataclass(frozen=True)
-class Reached:
+@dataclass(frozen=True, kw_only=True)
+class Reached(shoal.train.EarlyStopping):
     """Ends a run at an accuracy, looked at every EVERY_ROWS rows: whoever looks more often would be lucky sooner."""
 
     level: float
     num_rows: int
     monitor: str = "accuracy"
-    patience: int = 1
+    restore_best: bool = False
 
     def should_stop(self, values: Mapping[str, float], state: TrainState) -> bool:
         """Whether it is reached."""
@@ -201,7 +201,7 @@ def _train(
             workers=2,
             strategy=Delayed(delay_s) if delay_s else Collective(num_virtual=2),
             validate_every_steps=EVERY_ROWS // size if isinstance(size, int) else 4,
-            early_stopping=Reached(LEVEL, train.num_rows),
+            early_stopping=Reached(level=LEVEL, num_rows=train.num_rows),
             store=store,
         )
         curve = {name: store.metrics.curve(result.run, f"train.{name}") for name in ("step_s", "batch_size")}

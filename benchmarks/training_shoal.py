@@ -115,7 +115,7 @@ def _weights(dataset: str, folder: str, steps: str, workers: str) -> dict:
 
 def _kills(dataset: str, folder: str, workers: str, kills: str) -> dict:
     trace = Path(folder) / "trace.txt"
-    steps = int(kills) * 30
+    steps = int(kills) * 12
     stop = threading.Event()
     killed: list[float] = []
     hunter = threading.Thread(target=_hunt, args=(trace, int(kills), stop, killed), daemon=True)

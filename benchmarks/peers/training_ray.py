@@ -44,7 +44,7 @@ def main() -> None:
     began = time.time()
     data, batch_size, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     variables = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": variables})
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": variables})
     with tempfile.TemporaryDirectory() as folder:
         result = f"{folder}/result.json"
         config = {"data": data, "batch_size": batch_size, "steps": steps, "began": began, "result": result}

@@ -71,3 +71,30 @@ def test_the_first_curve_can_be_told_from_the_last():
 def test_whatever_was_recorded_can_be_drawn(curves):
     text_chart(curves, title="loss")
     svg_chart(curves, title="loss")
+
+
+def test_the_origin_has_its_number_and_an_axis():
+    root = Xml.fromstring(svg_chart({"r-1": [(1, 2.0), (1000, 1.0)]}, title="loss"))
+
+    steps = [text.text for text in root.iter(f"{SVG}text") if text.attrib.get("text-anchor") == "middle"]
+    assert steps == ["1", "200", "400", "600", "800", "1,000", "step"]
+    assert [path.attrib["d"] for path in root.iter(f"{SVG}path") if path.attrib.get("class") == "axis"] == [
+        "M64,40 V376 H740"
+    ]
+
+
+def test_numbers_at_the_origin_never_stand_on_each_other():
+    root = Xml.fromstring(svg_chart({"r-1": [(190, 2.0), (1190, 1.0)]}, title="loss"))
+
+    steps = [text.text for text in root.iter(f"{SVG}text") if text.attrib.get("text-anchor") == "middle"]
+    assert steps == ["190", "400", "600", "800", "1,000", "step"]
+
+
+def test_a_curve_that_ends_in_no_number_has_a_mark_there():
+    curves = {"r-1": [(1, 2.0), (2, 4.0), (3, math.nan)], "r-2": [(1, 1.0), (3, 0.5)]}
+
+    drawn = svg_chart(curves, title="loss")
+
+    assert drawn.count("<title>no number after this</title>") == 1
+    # Beside the other curve, which goes on to step 3.
+    assert 'd="M402.0,40.0 m-5,-5' in drawn

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -38,6 +39,16 @@ def test_an_error_names_the_next_step_and_exits_with_1(shoal):
     assert done.code == 1
     assert done.err.startswith("error  ")
     assert "\nnext   " in done.err
+
+
+def test_a_program_that_asked_for_json_gets_the_error_as_json(shoal):
+    done = shoal("train", "run", "nowhere.py:Wrong", "--data", "nothing", "--json")
+
+    assert done.code == 1
+    found = json.loads(done.out)
+    assert set(found) == {"error", "next"}
+    assert "nowhere.py" in found["error"]
+    assert done.err == f"error  {found['error']}\nnext   {found['next']}\n"
 
 
 def test_an_interrupt_exits_with_130(shoal, monkeypatch):

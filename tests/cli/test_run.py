@@ -3,6 +3,7 @@ import json
 import pytest
 
 import shoal.store
+from shoal.base import file_lock
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_list_is_filtered(shoal, run):
 def test_shows_configuration_and_metrics(shoal, run):
     done = shoal("run", "show", run.id)
 
-    assert '{"width":32}' in done.out
+    assert "\n\nconfig\n  width  32\n" in done.out
     assert "train.loss  0.5" in done.out
 
 
@@ -148,3 +149,65 @@ def test_a_picture_is_svg(shoal, trained):
 
     assert done.code == 1
     assert ".svg" in done.err
+
+
+def test_settings_stand_one_a_line_below_what_they_belong_to(shoal, trained):
+    text = shoal("run", "show", trained.id).out
+
+    assert text.endswith("\n\nconfig\n  seed  0\n  task\n    width  32\n")
+
+
+def test_losses_of_workers_are_shown(shoal):
+    with shoal_store() as store, store.runs.start(kind="train", name="wide", config={}) as run:
+        run.event("worker_lost", worker=1, cause="worker 1 died by signal 9", step=12, left=1)
+        run.event("generation", generation=1, workers=[0], step=12, because="worker 1 died by signal 9")
+
+    text = shoal("run", "show", run.id).out
+    found = json.loads(shoal("run", "show", run.id, "--json").out)["workers"]
+
+    assert "workers   worker 1 died by signal 9 after step 12\n" in text
+    assert "workers   1 worker from step 12 on (worker 1 died by signal 9)\n" in text
+    assert [change["event"] for change in found] == ["worker_lost", "generation"]
+
+
+def test_the_list_says_how_good_each_run_is(shoal):
+    with shoal_store() as store, store.runs.start(kind="train", name="wide", config={}) as run:
+        run.metric("train.loss", 0.5, 10)
+        run.metric("validation.accuracy", 0.875, 10)
+
+    head, line, *_ = shoal("run", "list").out.splitlines()
+
+    assert head.endswith("loss  val accuracy")
+    assert line.split()[-2:] == ["0.5", "0.875"]
+
+
+def test_a_run_on_which_nobody_works_any_more_is_interrupted(shoal):
+    """As after kill -9 of its supervisor, which has written no end."""
+    with shoal_store() as store:
+        run = store.runs.start(kind="train", name="wide", config={})
+        with file_lock(run.folder / "supervisor.lock"):
+            assert " running " in shoal("run", "list").out
+            assert json.loads(shoal("run", "show", run.id, "--json").out)["interrupted"] is False
+
+    assert " interrupted " in shoal("run", "list").out
+    assert f"interrupted: nobody works on it; shoal train resume {run.id}" in shoal("run", "show", run.id).out
+    assert json.loads(shoal("run", "show", run.id, "--json").out)["interrupted"] is True
+
+
+def test_a_traceback_is_shown_once_and_other_logs_with_one_are_named(shoal):
+    traceback = "Traceback (most recent call last):\n  here\nValueError: no"
+    with shoal_store() as store:
+        run = store.runs.start(kind="train", name="wide", config={})
+        run.event("worker_failed", worker=1, message="worker 1 failed: ValueError: no", detail=traceback)
+        run.finish("failed", "WorkerError: worker 1 failed: ValueError: no")
+        (run.folder / "logs").mkdir()
+        for rank in range(3):
+            (run.folder / "logs" / f"worker-{rank}.log").write_text(f"hello from {rank}\n{traceback}\n")
+
+    text = shoal("run", "logs", run.id).out
+    whole = shoal("run", "logs", run.id, "--worker", 2).out
+
+    assert text.count("Traceback (most") == 1
+    assert "== worker-1\nhello from 1\n(the traceback above)\n" in text
+    assert [line.rpartition("/")[2] for line in text.splitlines()[-2:]] == ["worker-0.log", "worker-2.log"]
+    assert f"hello from 2\n{traceback}" in whole

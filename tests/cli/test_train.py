@@ -94,6 +94,8 @@ def test_trains_a_task_from_a_file(shoal, store, task, dataset):
     told = [json.loads(line) for line in done.err.splitlines()]
     assert told[0] == {"event": "news", "run": "r-0001", "step": 1, "text": "run r-0001   virtual workers 1"}
     assert (told[-1]["event"], told[-1]["step"], told[-1]["num_steps"]) == ("progress", 10, 10)
+    assert (told[-1]["phase"], set(told[-1]["validation"])) == ("ended", {"loss"})
+    assert "validating" in [line.get("phase") for line in told]
 
 
 @pytest.mark.slow
@@ -164,7 +166,7 @@ def test_the_words_of_the_command_line_are_those_of_fit(shoal, task, dataset, fi
     assert (stopping.monitor, stopping.patience) == ("accuracy", 5)
     assert given.pop("strategy").num_virtual == 8
     assert given == {
-        "validation": None, "epochs": 1, "max_steps": 7, "batch_size": 64, "seed": 0, "workers": (1, 4), "threads": 2,
+        "validation": None, "epochs": 1, "max_steps": 7, "batch_size": None, "seed": 0, "workers": (1, 4), "threads": 2,
         "runtime": "ray", "name": "mine", "accumulate": 2, "validate_every_steps": 5, "checkpoint_every_s": 600.0,
         "keep_checkpoints": 3, "keep_checkpoints_s": 7200.0, "checkpoints_to": "kept", "report_to": ("tensorboard",),
         "retries": 0, "heartbeat_s": 3.0, "step_timeout_s": 60.0, "replay": "r-0009",
@@ -259,6 +261,61 @@ def test_an_interrupted_run_is_gone_on_with_to_the_same_bits(shoal, store, task,
     assert store.runs.get("r-0002").status == "done"
     digests = [open_checkpoint(done["checkpoint"]) for done in (whole, resumed)]
     assert digests[0] == digests[1]
+
+
+@pytest.fixture
+def resumed(monkeypatch, store):
+    """What `resume` is called with, in place of training."""
+    calls = []
+
+    def resume(run_id, *, progress, **given):
+        calls.append(given)
+        progress(shoal_train.Progress(**MOMENT))
+        raise KeyboardInterrupt
+
+    shoal_train = importlib.import_module("shoal.train")
+    monkeypatch.setattr("shoal.train.resume", resume, raising=False)
+    run = store.runs.start(kind="train", name="test", config={})
+    return calls, run
+
+
+MOMENT = {
+    "run": "r-0001", "epoch": 1, "num_epochs": 1, "step": 1, "num_steps": 2, "loss": 0.5, "samples_per_s": 1.0,
+    "data_wait": 0.0, "eta_s": 1.0,
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_how_many_workers_go_on_with_a_run_is_left_to_its_record_unless_told(shoal, resumed):
+    calls, _ = resumed
+
+    shoal("train", "resume", "r-0001")
+    shoal("train", "resume", "r-0001", "--workers", 1)
+    shoal("train", "resume", "r-0001", "--workers", "1-4")
+
+    assert [given["workers"] for given in calls] == [None, 1, (1, 4)]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_says_from_where_it_goes_on(shoal, resumed):
+    _, run = resumed
+
+    nothing = shoal("train", "resume", "r-0001").err
+    run.event("checkpoint", step=7)
+    run.flush()
+    something = shoal("train", "resume", "r-0001").err
+
+    assert "run r-0001   resumed from the beginning: there was no checkpoint" in nothing
+    assert "run r-0001   resumed from step 7" in something
+
+
+@pytest.mark.slow
+def test_a_run_that_is_done_is_said_to_be(shoal, resumed):
+    resumed[1].finish("done")
+
+    told = [json.loads(line) for line in shoal("train", "resume", "r-0001").err.splitlines() if line.startswith("{")]
+
+    assert {"event": "note", "text": "run r-0001 has already finished"} in told
 
 
 def test_a_missing_file_fails_with_the_next_step(shoal, dataset):

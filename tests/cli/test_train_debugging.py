@@ -129,3 +129,52 @@ def _row_of(home):
 def _shoal(home, *arguments, typed=""):
     program = [sys.executable, "-c", "from shoal.cli import main; main()", *arguments]
     return subprocess.run(program, cwd=home, input=typed, capture_output=True, text=True)
+
+
+def test_a_loss_that_raises_is_stopped_in_before_it_does(broken):
+    done = _shoal(broken, "train", "debug", "r-0001", "--step", "1", "--command", "p outputs.shape")
+
+    assert done.returncode == 1
+    assert "torch.Size([64, 3])" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "step 1 of r-0001 raises in micro-batch 0: RuntimeError: " in done.stderr
+    assert "correct the task" in done.stderr
+
+
+def test_what_raises_before_the_loss_is_stopped_at(broken):
+    done = _shoal(broken, "train", "debug", "r-0002", "--step", "1", "--command", "p sorted(batch)")
+
+    assert done.returncode == 1
+    assert "['id', 'label', 'x']" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "raises in micro-batch 0: KeyError: 'y'" in done.stderr
+
+
+def test_an_earlier_step_that_raises_is_named(broken):
+    done = _shoal(broken, "train", "debug", "r-0001", "--step", "3")
+
+    assert done.returncode == 1
+    assert "step 1 raises RuntimeError" in done.stderr
+    assert "--step 1" in done.stderr
+
+
+def test_code_that_has_changed_since_the_run_is_told(broken):
+    file = broken / "misspelt_task.py"
+    file.write_text(file.read_text().replace('batch["y"]', 'batch["z"]'))
+
+    done = _shoal(broken, "train", "debug", "r-0002", "--step", "1", "--command", "p 6 * 7")
+
+    assert "the task's code has changed since it was started" in done.stderr
+    assert "KeyError: 'z'" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory, rows):
+    """A run whose loss takes other shapes, and one that asks for a column that is not there."""
+    home = tmp_path_factory.mktemp("broken")
+    (home / "shapeless_task.py").write_text(TASK.replace('(outputs, batch["label"])', '(outputs, batch["x"].long())'))
+    (home / "misspelt_task.py").write_text(TASK.replace('batch["x"]', 'batch["y"]'))
+    ingest(rows, home / "clouds", key="id", num_shards=2)
+    for name in ("shapeless", "misspelt"):
+        _shoal(home, "train", "run", f"{name}_task.py:Clouds", "--data", "clouds")
+    return home

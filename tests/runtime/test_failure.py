@@ -61,3 +61,13 @@ def test_a_signal_is_named_with_what_it_often_means(number, name, advice):
 
     assert name in failure.message or number == 63
     assert advice in failure.next_step
+
+
+def test_the_traceback_is_said_to_begin_in_the_user_s_code_where_it_does():
+    frame = 'Traceback (most recent call last):\n  File "{}", line 1, in loss\nValueError: x\n'
+
+    own = ending(return_code=1, summary="ValueError: x", traceback_text=frame.format(__file__))
+    ours = ending(return_code=1, summary="ValueError: x", traceback_text=frame.format(failure_of.__code__.co_filename))
+
+    assert own.next_step == "read the traceback below; it begins in your own code"
+    assert ours.next_step == "read the traceback below"

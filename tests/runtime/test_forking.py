@@ -2,13 +2,16 @@
 
 import os
 import signal
+import socket
 import threading
+import time
+from concurrent.futures import Future
 
 import psutil
 import pytest
 
-from shoal.runtime import Code, Exited, LocalRuntime, Resources
-from shoal.runtime.forking import ForkServer, can_fork, find_server
+from shoal.runtime import Code, Exited, LocalRuntime, Report, Resources, forking
+from shoal.runtime.forking import Fork, ForkServer, can_fork, find_server
 from shoal.testing import RuntimeContract, members
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="forked members need Linux")
@@ -111,7 +114,7 @@ def test_a_forked_copy_of_the_supervisor_leaves_its_servers_alone(run_python):
     printed = run_python(
         """
         import os
-        from shoal.runtime import Code, Exited, LocalRuntime, Resources
+        from shoal.runtime import Code, Exited, LocalRuntime, Report, Resources, forking
         from shoal.testing import members
 
         def start():
@@ -166,3 +169,56 @@ def test_a_closed_server_ends():
 
 def test_code_says_what_to_load():
     assert Code.of(members.echo, preload=[RARE]).preload == (RARE,)
+
+
+def test_an_interrupted_start_leaves_no_process(monkeypatch):
+    server = ForkServer([RARE], dict(os.environ))
+    ours, theirs = socket.socketpair()
+    waiting = Future.result
+
+    def interrupt(self, *arguments):
+        monkeypatch.setattr(Future, "result", waiting)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Future, "result", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        server.fork(Fork(arguments=["child"], line=theirs.fileno(), stderr=2, stdout=1))
+    ours.close()
+    theirs.close()
+
+    deadline = time.monotonic() + 30
+    while psutil.Process(server.pid).children() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert psutil.Process(server.pid).children() == []
+    assert server.is_idle
+    server.close()
+
+
+def test_a_server_that_cannot_be_started_leaves_nothing_open(monkeypatch):
+    def refuse(request):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(forking, "spawn", refuse)
+    before = psutil.Process().num_fds()
+
+    with pytest.raises(BlockingIOError):
+        ForkServer([RARE], dict(os.environ))
+
+    assert psutil.Process().num_fds() == before
+
+
+def test_what_a_member_starts_does_not_hold_its_line():
+    def leave_a_daemon(context):
+        import subprocess
+
+        # Out of the group, so that it stays when the member is ended.
+        daemon = subprocess.Popen(["sleep", "600"], start_new_session=True, close_fds=False, stdout=-3, stderr=-3)
+        context.report(daemon.pid)
+
+    code = Code.of(leave_a_daemon, preload=(RARE,))
+    with LocalRuntime().gang({"worker": (code, 1, ONE)}) as gang:
+        pid = next(event.message for event in gang.events() if isinstance(event, Report))
+        held = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]  # noqa: PTH115, PTH208
+    os.kill(pid, signal.SIGKILL)
+
+    assert not any("socket" in target for target in held)

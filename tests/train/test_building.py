@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from shoal.base import ConfigError, UnsupportedError
+from shoal.base import ConfigError, InputError, UnsupportedError
 from shoal.testing.strategy import ContractTask
 from shoal.train.building import build_state, check_task, trained_module
 
@@ -80,3 +80,13 @@ def test_the_module_of_a_finished_run_has_the_averaged_weights():
     assert all(torch.all(param == 2.0) for param in module.parameters())
     assert not module.training
     assert torch.equal(torch.rand(2), drawn)
+
+
+def test_a_build_that_forgets_its_return_is_told():
+    class Forgetful(ContractTask):
+        def build(self):
+            super().build()
+
+    with pytest.raises(InputError, match=r"build\(\) returned NoneType") as caught:
+        build_state(Forgetful(), seed=0, num_steps=1)
+    assert "return a torch.nn.Module" in caught.value.next_step

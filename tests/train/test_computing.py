@@ -70,3 +70,37 @@ def test_a_batch_follows_its_model():
 
 def test_a_task_as_it_comes_computes_in_full():
     assert Task.autocast is None
+
+
+def test_a_column_that_is_not_there_is_told_with_those_that_are():
+    class Misspelt(ContractTask):
+        def inputs(self, batch):
+            return (batch["feature"],)
+
+    state = build_state(Misspelt(), seed=0, num_steps=1)
+
+    with pytest.raises(KeyError, match="feature") as raised:
+        compute_loss(state, make_rows(4))
+
+    assert raised.value.__notes__ == ["the batch has: features, label"]
+
+
+def test_a_batch_of_tuples_is_told_as_one():
+    state = build_state(ContractTask(), seed=0, num_steps=1)
+    batch = {str(place): column for place, column in enumerate(make_rows(4).values())}
+
+    with pytest.raises(KeyError) as raised:
+        compute_loss(state, batch)
+
+    assert "yields tuples: have it yield dicts of columns" in raised.value.__notes__[1]
+
+
+def test_another_missing_key_is_left_as_it_is():
+    class Own(ContractTask):
+        def inputs(self, batch):
+            raise KeyError("label")
+
+    with pytest.raises(KeyError) as raised:
+        compute_loss(build_state(Own(), seed=0, num_steps=1), make_rows(4))
+
+    assert not hasattr(raised.value, "__notes__")

@@ -78,3 +78,8 @@ def test_comes_back_from_a_record():
     stopping = EarlyStopping(monitor="accuracy", patience=7, mode="max")
 
     assert revive(describe(stopping), EarlyStopping) == stopping
+
+
+def test_a_measure_that_is_not_there_is_told_with_those_that_are(state):
+    with pytest.raises(ConfigError, match=r"stop early by 'acuracy'.*give monitor= one of these: accuracy, loss"):
+        EarlyStopping(monitor="acuracy").should_stop({"loss": 1.0, "accuracy": 0.5}, state)

@@ -11,7 +11,7 @@ from shoal.train.base import Strategy
 from shoal.train.callbacks import Callback
 from shoal.train.collective import Collective
 from shoal.train.early_stopping import EarlyStopping
-from shoal.train.record import describe, revive, task_code
+from shoal.train.record import describe, revive, task_code, warn_of_lost_settings
 from shoal.train.task import Task
 
 
@@ -103,3 +103,27 @@ def test_a_field_of_a_callback_without_json_form_is_named_with_what_to_do():
 def test_a_setting_of_early_stopping_without_json_form_is_named():
     with pytest.raises(ConfigError, match=r"'monitor' of shoal.train.early_stopping.EarlyStopping: .* no JSON form"):
         describe(EarlyStopping(monitor=len))
+
+
+def test_a_task_made_of_objects_is_asked_for_at_once():
+    task = Task.of(nn.Linear(5, 3), inputs="features", target="label", loss=F.cross_entropy, optimizer=print)
+
+    with pytest.raises(ConfigError, match=r"made of objects that no record can hold.*resume\(..., task=...\)"):
+        revive(describe(task), Task)
+
+
+def test_settings_of_a_plain_class_are_told_to_be_lost():
+    class Bare(Task):
+        build = inputs = loss = None
+
+        def __init__(self, depth):
+            self.depth = depth
+
+    with pytest.warns(RuntimeWarning, match=r"the settings depth of .*Bare are not recorded.*will need task="):
+        warn_of_lost_settings(Bare(3))
+
+
+def test_settings_that_are_recorded_are_nothing_to_warn_of(recwarn):
+    warn_of_lost_settings(Wide())
+
+    assert not recwarn.list

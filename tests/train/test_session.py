@@ -1,20 +1,36 @@
+import threading
+import time
+from types import SimpleNamespace
+
 import pytest
 
-from shoal.base import ConfigError
-from shoal.train.session import choose_workers
+from shoal.base import ConflictError, file_lock
+from shoal.train.session import _alone
 
 
-@pytest.mark.parametrize(
-    ("cpus", "threads", "expected"),
-    [(8, 1, 4), (3, 1, 3), (1, 1, 2), (8, 3, 2)],
-    ids=["most", "cpus", "least", "threads"],
-)
-def test_workers_fit_the_processors_within_their_limits(monkeypatch, cpus, threads, expected):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cpus)), raising=False)
-
-    assert choose_workers(2, 4, threads) == expected
+@pytest.fixture
+def run(tmp_path):
+    return SimpleNamespace(id="r-0001", folder=tmp_path)
 
 
-def test_limits_that_are_none_are_refused():
-    with pytest.raises(ConfigError, match=r"\(3, 2\)"):
-        choose_workers(3, 2, 1)
+def test_a_run_that_somebody_works_on_is_told(run):
+    taken, refused = file_lock(run.folder / "supervisor.lock"), pytest.raises(ConflictError, match="r-0001 is running")
+
+    with taken, refused, _alone(run):
+        pass
+
+
+def test_whoever_only_looks_does_not_count(run):
+    looking = threading.Event()
+
+    def look():
+        with file_lock(run.folder / "supervisor.lock"):
+            looking.set()
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    looking.wait()
+
+    with _alone(run):
+        thread.join()

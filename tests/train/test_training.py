@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from shoal.base import ConfigError, ConflictError, DivergedError, InputError, No
 from shoal.runtime import LocalRuntime
 from shoal.testing.strategy import ContractTask
 from shoal.train.collective import Collective
+from shoal.train.early_stopping import EarlyStopping
 from shoal.train.task import Task
 from shoal.train.training import fit, resume
 
@@ -89,7 +91,7 @@ def test_interrupted_and_resumed_gives_the_same_bits(undisturbed, datasets, stor
     def interrupt(progress):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         fit(
             ContractTask(),
             datasets[0],
@@ -99,6 +101,8 @@ def test_interrupted_and_resumed_gives_the_same_bits(undisturbed, datasets, stor
             **SETTINGS,
         )
     (record,) = store.runs.list(status="cancelled")
+    assert f"next  shoal train resume {record.id}" in stopped.value.__notes__[0]
+    assert stopped.traceback[-1].path.name == "session.py"
     result = resume(record.id, store=store)
 
     assert result.run == record.id
@@ -111,7 +115,7 @@ def test_interrupted_and_resumed_gives_the_same_bits(undisturbed, datasets, stor
 def test_a_run_that_somebody_works_on_is_left_alone(undisturbed, store):
     folder = store.home / "runs" / undisturbed.run
 
-    with file_lock(folder / "supervisor.lock"), pytest.raises(ConflictError):
+    with file_lock(folder / "supervisor.lock"), pytest.raises(ConflictError, match=f"run {undisturbed.run} is running"):
         resume(undisturbed.run, store=store)
 
 
@@ -220,3 +224,36 @@ def test_only_training_runs_can_be_resumed(tmp_path):
 
         with pytest.raises(NotFoundError, match="'other'"):
             resume("r-0001", store=store)
+
+
+class Rising(ContractTask):
+    def optimizer(self, params):
+        return torch.optim.SGD(params, lr=3.0)
+
+
+@pytest.mark.slow
+def test_early_stopping_returns_the_best_weights_also_after_a_resume(datasets, store):
+    """A rate so high that the loss rises from the first validation on."""
+    settings = {**SETTINGS, "epochs": 6, "validation": datasets[1], "store": store}
+    patience = EarlyStopping(patience=2)
+
+    def interrupt(progress):
+        if progress.epoch == 1:
+            raise KeyboardInterrupt
+
+    best = fit(Rising(), datasets[0], early_stopping=patience, **settings)
+    last = fit(Rising(), datasets[0], early_stopping=replace(patience, restore_best=False), **settings)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Rising(), datasets[0], early_stopping=patience, workers=2, progress=interrupt, **settings)
+    resumed = resume(store.runs.list(status="cancelled")[0].id, store=store, task=Rising())
+
+    (step,) = {each.best_checkpoint.position.step for each in (best, last, resumed)}
+    assert step < best.checkpoint.position.step == best.steps == resumed.steps
+    assert best.checkpoint.digest == last.checkpoint.digest == resumed.checkpoint.digest
+    assert _bits(best.model) == _bits(resumed.model) != _bits(last.model)
+    generations = [event for event in store.runs.events(resumed.run) if event.kind == "generation"]
+    assert len(generations[-1].fields["workers"]) == 2
+
+
+def _bits(model):
+    return [param.detach().numpy().tobytes() for param in model.parameters()]

@@ -5,6 +5,7 @@ from itertools import chain
 import pytest
 import torch
 
+from shoal.base import InputError
 from shoal.testing.strategy import ContractTask, ThreadGroup, make_rows
 from shoal.train.base import PeerLostError
 from shoal.train.building import build_state
@@ -141,3 +142,33 @@ def test_what_members_logged_is_shared():
         return share_logged(state, group)
 
     assert ThreadGroup(3).run(run) == [{"a": 1.0}] * 3
+
+
+@pytest.mark.parametrize("value", [0.5, torch.tensor(0.5), None], ids=["float", "tensor", "none"])
+def test_a_measure_without_its_number_of_rows_is_refused(value):
+    class Plain(ContractTask):
+        def metrics(self, outputs, batch):
+            return {"accuracy": value}
+
+    with pytest.raises(InputError, match=r"measure 'accuracy': it is a \w+.*expected a shoal.train.Metric"):
+        Validator(Rows(4), batch_size=4, seed=7).run(state_of(Plain()), Solo())
+
+
+def test_measures_that_are_no_dict_are_refused():
+    class Nothing(ContractTask):
+        def metrics(self, outputs, batch):
+            pass
+
+    with pytest.raises(InputError, match="metrics returned a NoneType, expected a dict"):
+        Validator(Rows(4), batch_size=4, seed=7).run(state_of(Nothing()), Solo())
+
+
+def test_a_column_that_a_measure_misspells_is_told_with_those_that_are_there():
+    class Misspelt(ContractTask):
+        def metrics(self, outputs, batch):
+            return {"accuracy": accuracy(outputs, batch["labels"])}
+
+    with pytest.raises(KeyError) as raised:
+        Validator(Rows(4), batch_size=4, seed=7).run(state_of(Misspelt()), Solo())
+
+    assert raised.value.__notes__ == ["the batch has: features, label"]

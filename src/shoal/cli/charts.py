@@ -10,6 +10,8 @@ _COLOURS = ("#0b6e99", "#d9822b", "#3f8f5f", "#9a4f96", "#c0392b", "#66727f")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # As many as there are letters to name them by.
 MAX_CURVES = len(_LETTERS)
+# Of a step's number, in pixels.
+_LABEL_WIDTH = 48
 # Points of a drawn line: one for every two pixels.
 _MAX_POINTS = 300
 
@@ -74,7 +76,11 @@ def svg_chart(curves: Mapping[str, Curve], *, title: str, width: int = 760, heig
         row = at(left, value).partition(",")[2]
         parts.append(f'<path d="M{x0},{row} H{x1}" stroke="#e4e8ec"/>')
         parts.append(f'<text x="{x0 - 8}" y="{row}" dy="4" text-anchor="end">{_number(value)}</text>')
-    for step in _ticks(left, right):
+    parts.append(f'<path class="axis" d="M{x0},{y1} V{y0} H{x1}" stroke="#66727f" fill="none"/>')
+    # The origin has its number too, unless another one would stand on top of it.
+    ticks = _ticks(left, right)
+    crowded = ticks and (ticks[0] - left) / ((right - left) or 1) * (x1 - x0) < _LABEL_WIDTH
+    for step in ticks if crowded and ticks[0] == left else [left, *(ticks[1:] if crowded else ticks)]:
         column = at(step, low).partition(",")[0]
         parts.append(f'<text x="{column}" y="{y0 + 18}" text-anchor="middle">{_number(step)}</text>')
     parts.append(f'<text x="{(x0 + x1) / 2:.0f}" y="{height - 8}" text-anchor="middle">step</text>')
@@ -82,6 +88,11 @@ def svg_chart(curves: Mapping[str, Curve], *, title: str, width: int = 760, heig
         colour = _COLOURS[index % len(_COLOURS)]
         line = " ".join(at(step, value) for step, value in curve)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        if curve and not math.isfinite(curves[name][-1][1]):
+            mark = f"M{at(*curve[-1])} m-5,-5 l10,10 m-10,0 l10,-10"
+            parts.append(
+                f'<path d="{mark}" stroke="{colour}" stroke-width="2"><title>no number after this</title></path>'
+            )
         y = y1 + 8 + 18 * index
         parts.append(f'<path d="M{x1 - 150},{y} h18" stroke="{colour}" stroke-width="3"/>')
         parts.append(f'<text x="{x1 - 126}" y="{y + 4}">{escape(name)}</text>')

@@ -90,24 +90,22 @@ def root() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         # standalone_mode off: click would print our errors as tracebacks and an interrupt as "Aborted!".
-        given = list(arguments) if arguments is not None else None
         code = root.main(args=given, prog_name="shoal", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except ShoalError as error:
-        _print_error(error.message, error.next_step)
         # A worker's or a step's own traceback travels as a note.
-        for note in getattr(error, "__notes__", ()):
-            click.echo(f"\n{note}", err=True)
+        _print_error(error.message, error.next_step, given, notes=getattr(error, "__notes__", ()))
         sys.exit(1)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        _print_error(f"this needs {error.name}, which is not installed", f"pip install 'shoal[{extra}]'")
+        _print_error(f"this needs {error.name}, which is not installed", f"pip install 'shoal[{extra}]'", given)
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
@@ -120,11 +118,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The system's own refusals name a file; one that does not is a defect of ours and keeps its traceback.
         if error.filename is None or error.errno not in _REFUSALS:
             raise
-        _print_error(f"cannot use {error.filename}: {error.strerror}", "check the path and who may read and write it")
+        _print_error(
+            f"cannot use {error.filename}: {error.strerror}", "check the path and who may read and write it", given
+        )
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _print_error(message: str, next_step: str) -> None:
+def _print_error(message: str, next_step: str, given: Sequence[str], notes: Sequence[str] = ()) -> None:
+    """Say it to people, and, where `--json` was asked for, to the program that reads standard output."""
+    if "--json" in given:
+        from shoal.base import json  # the help page must not pay for it
+
+        more = {"detail": "\n\n".join(notes)} if notes else {}
+        click.echo(json.pretty({"error": message, "next": next_step, **more}))
     click.echo(f"error  {message}", err=True)
     click.echo(f"next   {next_step}", err=True)
+    for note in notes:
+        click.echo(f"\n{note}", err=True)

@@ -8,12 +8,13 @@ import click
 import shoal.base
 import shoal.store
 import shoal.train
-from shoal.base import InputError, Json, NotFoundError
+from shoal.base import ConflictError, InputError, Json, NotFoundError, file_lock
 from shoal.cli.charts import MAX_CURVES, Curve, svg_chart, text_chart
-from shoal.cli.output import fields, json_option, show, table
+from shoal.cli.output import counted, fields, json_option, show, table
 from shoal.store import RunRecord, Store
 
 TIME = "%Y-%m-%d %H:%M:%S"
+_TRACEBACK = "Traceback (most recent call last)"
 
 
 @click.group()
@@ -30,9 +31,10 @@ def list_runs(kind: str | None, status: str | None, limit: int, as_json: bool) -
     """List the newest runs first."""
     with shoal.store.open(create=False) as store:
         records = store.runs.list(kind=kind, status=status, limit=limit)
-    rows = [(record.id, record.kind, record.name, record.status, record.started.strftime(TIME)) for record in records]
+        rows = [_row(store, record) for record in records]
     next_command = f"shoal run show {records[0].id}" if records else None
-    text = table(("run", "kind", "name", "status", "started (UTC)"), rows) if rows else "no runs yet"
+    head = ("run", "kind", "name", "status", "started (UTC)", "loss", "val accuracy")
+    text = table(head, rows) if rows else "no runs yet"
     show(records, as_json=as_json, text=text, next_command=next_command)
 
 
@@ -45,21 +47,24 @@ def show_run(run_id: str, with_breakdown: bool, as_json: bool) -> None:
     with shoal.store.open(create=False) as store:
         record = store.runs.get(run_id)
         metrics = store.metrics.latest(run_id)
+        changes = _changes(store, run_id)
+        is_left = _is_left(store, record)
         parts = _breakdown(store, run_id) if with_breakdown else []
     text = fields(
         [
             ("run", f"{record.id}  {record.kind} {record.name}"),
-            ("status", record.status),
+            ("status", f"interrupted: nobody works on it; shoal train resume {run_id}" if is_left else record.status),
             ("error", record.error),
             ("started", record.started.strftime(TIME)),
             ("finished", record.finished.strftime(TIME) if record.finished else None),
             ("code", record.code),
             ("dataset", record.dataset.address if record.dataset else None),
-            ("config", shoal.base.json.encode(record.config).decode()),
             *((name, f"{value:.6g}") for name, value in metrics.items()),
+            *(("workers", _told(change)) for change in changes),
         ]
     )
-    found: dict[str, object] = {"run": record, "metrics": metrics}
+    text += f"\n\nconfig\n{_settings(record.config)}" if isinstance(record.config, Mapping) and record.config else ""
+    found: dict[str, object] = {"run": record, "metrics": metrics, "workers": changes, "interrupted": is_left}
     if with_breakdown:
         text += f"\n\n{_breakdown_table(parts)}"
         found["breakdown"] = parts
@@ -79,7 +84,8 @@ def logs(run_id: str, worker: int | None, lines: int, as_json: bool) -> None:
     with shoal.store.open(create=False) as store:
         record = store.runs.get(run_id)
         failure = _first_failure(store, run_id) if record.error else None
-        printed = _printed(store.home / "runs" / run_id / "logs", worker, lines)
+        folder = store.home / "runs" / run_id / "logs"
+        printed = _printed(folder, worker, lines)
     if worker is not None and not printed:
         raise NotFoundError(
             f"run {run_id} has no log of worker {worker}", next_step=f"see which there are: shoal run logs {run_id}"
@@ -87,7 +93,11 @@ def logs(run_id: str, worker: int | None, lines: int, as_json: bool) -> None:
     parts = [f"== first failure: {failure['message']}\n{failure['detail']}".rstrip()] if failure else []
     if not failure and record.error:
         parts.append(f"== {record.error}")
-    parts += [f"== {name}\n{text}".rstrip() for name, text in printed.items()]
+    shown, named = _not_twice(printed, failure) if worker is None else (printed, [])
+    parts += [f"== {name}\n{text}".rstrip() for name, text in shown.items()]
+    if named:
+        files = "\n".join(str(folder / f"{name}.log") for name in named)
+        parts.append(f"== failed too, as a consequence or by the same mistake\n{files}")
     facts = {"run": run_id, "error": record.error, "first_failure": failure, "logs": printed}
     show(facts, as_json=as_json, text="\n\n".join(parts) or "no worker has printed anything")
 
@@ -136,6 +146,52 @@ def compare(run_ids: tuple[str, ...], metric: str, picture: str | None, as_json:
     show(facts, as_json=as_json, text=text)
 
 
+def _row(store: Store, record: RunRecord) -> tuple[str, ...]:
+    """A run in the list, with how good it is where it says so."""
+    latest = store.metrics.latest(record.id)
+    status = "interrupted" if _is_left(store, record) else record.status
+    measures = [f"{latest[name]:.4g}" if name in latest else "" for name in ("train.loss", "validation.accuracy")]
+    return record.id, record.kind, record.name, status, record.started.strftime(TIME), *measures
+
+
+def _is_left(store: Store, record: RunRecord) -> bool:
+    """Whether a training run that is said to be running is worked on by nobody on this machine any more."""
+    lock = store.home / "runs" / record.id / "supervisor.lock"
+    if record.kind != "train" or record.status != "running" or not lock.exists():
+        return False
+    try:
+        with file_lock(lock, blocking=False):
+            return True
+    except (ConflictError, OSError):
+        # Whoever may only read the store cannot ask.
+        return False
+
+
+def _changes(store: Store, run_id: str) -> list[dict[str, Json]]:
+    """Which workers a run lost, and with which it went on."""
+    kinds = ("worker_lost", "generation")
+    return [{"event": event.kind, **event.fields} for event in store.runs.events(run_id) if event.kind in kinds]
+
+
+def _told(change: Mapping[str, Json]) -> str:
+    if change["event"] == "worker_lost":
+        return f"{change['cause']} after step {change['step']}"
+    numbers = change["workers"]
+    num = len(numbers) if isinstance(numbers, list) else 0
+    return f"{counted(num, 'worker')} from step {change['step']} on ({change['because']})"
+
+
+def _settings(value: Mapping[str, Json], indent: str = "  ") -> str:
+    """One setting a line, what belongs to another one below it."""
+    lines = []
+    for name, item in value.items():
+        if isinstance(item, Mapping) and item:
+            lines += [f"{indent}{name}", _settings(item, f"{indent}  ")]
+        else:
+            lines.append(f"{indent}{name}  {_word(item)}")
+    return "\n".join(lines)
+
+
 def _breakdown(store: Store, run_id: str) -> "list[shoal.train.Part]":
     curves = {
         name: store.metrics.curve(run_id, name) for name in store.metrics.names(run_id) if name.startswith("train.")
@@ -156,7 +212,21 @@ def _breakdown_table(parts: "Sequence[shoal.train.Part]") -> str:
 def _first_failure(store: Store, run_id: str) -> dict[str, Json] | None:
     """The failure that ended the run: that of the worker which failed first, as later ones are its consequences."""
     ends = [event.fields for event in store.runs.events(run_id) if event.kind == "worker_failed"]
-    return {"message": ends[-1]["message"], "detail": ends[-1]["detail"]} if ends else None
+    return {name: ends[-1].get(name) for name in ("worker", "message", "detail")} if ends else None
+
+
+def _not_twice(printed: Mapping[str, str], failure: Mapping[str, Json] | None) -> tuple[dict[str, str], list[str]]:
+    """What is to be shown below the first failure, and the names of logs that would only show a traceback again."""
+    if failure is None:
+        return dict(printed), []
+    first, detail = failure["worker"], str(failure["detail"] or "").strip()
+    named = [name for name, text in printed.items() if _TRACEBACK in text and _number_of_log(name) != first]
+    shown = {
+        name: text.replace(detail, "(the traceback above)") if detail else text
+        for name, text in printed.items()
+        if name not in named
+    }
+    return shown, named
 
 
 def _printed(folder: Path, worker: int | None, lines: int) -> dict[str, str]:
@@ -168,8 +238,12 @@ def _printed(folder: Path, worker: int | None, lines: int) -> dict[str, str]:
 
 
 def _place_of_log(path: Path) -> tuple[str, int]:
-    role, _, rank = path.stem.rpartition("-")
-    return role, int(rank) if rank.isdigit() else -1
+    return path.stem.rpartition("-")[0], _number_of_log(path.stem)
+
+
+def _number_of_log(name: str) -> int:
+    rank = name.rpartition("-")[2]
+    return int(rank) if rank.isdigit() else -1
 
 
 def _differences(records: Sequence[RunRecord]) -> dict[str, list[Json]]:

@@ -4,7 +4,7 @@ import inspect
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 import shoal.data
+import shoal.store
 import shoal.train
 from shoal.base import InputError
 from shoal.cli.output import fields, json_option, may_draw, show
@@ -19,6 +20,7 @@ from shoal.cli.target import load_target, make_importable
 from shoal.cli.train_debugging import debug
 from shoal.cli.typed import Duration, NumberOrRange, StepsOrDuration
 from shoal.cli.values import read_pairs
+from shoal.store import RunEvent
 
 Options = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -40,15 +42,16 @@ def _together(*options: Options) -> Options:
     return add
 
 
+_WORKERS = click.option(
+    "--workers",
+    type=NumberOrRange(),
+    default=1,
+    show_default=True,
+    help="Processes; 1-4: as many as the machine has processors for.",
+)
+
 # What a run and its resumption may have differently: it changes the time, never the weights.
 _HOW = _together(
-    click.option(
-        "--workers",
-        type=NumberOrRange(),
-        default=1,
-        show_default=True,
-        help="Processes; 1-4: as many as the machine has processors for.",
-    ),
     click.option("--runtime", default="local", show_default=True, help="Where they run: local, ray, env."),
     click.option("--report-to", multiple=True, metavar="NAME", help="Curves also to tensorboard or wandb."),
     click.option(
@@ -77,9 +80,7 @@ _HOW = _together(
 _WHAT = _together(
     click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Passes over the data."),
     click.option("--max-steps", type=click.IntRange(1), help="End after so many steps, if not before."),
-    click.option(
-        "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Rows a batch, over all workers."
-    ),
+    click.option("--batch-size", type=click.IntRange(1), help="Rows a batch, over all workers; 64 unless given."),
     click.option(
         "--adaptive", type=NumberOrRange(range_only=True), help="Let the batch size follow the gradient's noise."
     ),
@@ -124,6 +125,7 @@ _KEPT = _together(
 @click.option("--data", "dataset", required=True, help="Dataset to train on.")
 @_WHAT
 @_KEPT
+@_WORKERS
 @_HOW
 def run_training(
     task: str,
@@ -153,10 +155,12 @@ def run_training(
 @command.command()
 @click.argument("run_id")
 @click.option("--task", help="Where its task is, as file.py:Name; left out, it is looked for in this folder.")
+@click.option("--workers", type=NumberOrRange(), help="Processes; left out, as many as the run was started with.")
 @_HOW
 def resume(
     run_id: str,
     task: str | None,
+    workers: int | tuple[int, int] | None,
     as_json: bool,
     **given: Any,  # noqa: ANN401 - as above
 ) -> None:
@@ -165,15 +169,23 @@ def resume(
     It comes to the same weights that it would have had, on any number of workers.
     """
     make_importable(task)
-    with _watching("   resumed", as_json=as_json) as progress:
-        result = shoal.train.resume(run_id, progress=progress, **given)
+    with shoal.store.open(create=False) as store:
+        is_done, events = store.runs.get(run_id).status == "done", store.runs.events(run_id)
+    if is_done:
+        shoal.train.live(as_json=as_json, draw=may_draw()).say("note", f"run {run_id} has already finished")
+    with _watching(f"   resumed {_place(events)}", as_json=as_json) as progress:
+        result = shoal.train.resume(run_id, workers=workers, progress=progress, **given)
     _show(result, as_json=as_json)
+
+
+def _place(events: Sequence[RunEvent]) -> str:
+    steps = [event.fields["step"] for event in events if event.kind == "checkpoint"]
+    return f"from step {steps[-1]}" if steps else "from the beginning: there was no checkpoint"
 
 
 def _settle_batch_size(given: dict[str, Any]) -> None:
     """Refuse a size that would be ignored."""
-    source = click.get_current_context().get_parameter_source("batch_size")
-    if given["adaptive"] is not None and source is not click.core.ParameterSource.DEFAULT:
+    if given["adaptive"] is not None and given["batch_size"] is not None:
         least, most = given["adaptive"]
         raise InputError(
             f"--batch-size {given['batch_size']} and --adaptive {least}-{most} exclude each other",
@@ -206,7 +218,7 @@ def _early_stopping(text: str) -> "shoal.train.EarlyStopping":
 def _strategy(given: dict[str, Any]) -> "tuple[shoal.train.Collective | None, str]":
     """The strategy, and what is said of it beside the run's name; None leaves it to `fit`."""
     num_virtual, workers = given.pop("num_virtual"), given["workers"]
-    is_adaptive = not isinstance(given["batch_size"], int) and given["replay"] is None
+    is_adaptive = not isinstance(given["batch_size"], int | None) and given["replay"] is None
     more = "   batch size by measured times: --replay repeats the run" if is_adaptive else ""
     if num_virtual is None and (is_adaptive or given["replay"] is not None):
         return None, more
@@ -243,12 +255,14 @@ def _show(result: "shoal.train.Result", *, as_json: bool) -> None:
         "samples_per_s": round(result.samples_per_s),
         "metrics": result.metrics,
         "checkpoint": result.checkpoint.address,
+        **({"best_checkpoint": best.address} if (best := result.best_checkpoint) else {}),
     }
     named = [
         ("run", result.run),
         ("steps", f"{result.steps} in {result.seconds:.1f} s, {result.samples_per_s:,.0f} samples/s"),
         *((name, f"{value:.4f}") for name, value in result.metrics.items()),
         ("checkpoint", result.checkpoint.address),
+        *([("best", best.address)] if best else []),
     ]
     show(facts, as_json=as_json, text=fields(named), next_command=f"shoal run show {result.run}")
 

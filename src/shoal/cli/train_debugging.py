@@ -4,13 +4,16 @@ import io
 import pdb
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from math import isfinite
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
 
 import shoal.train
+from shoal.base import InputError
 from shoal.cli.output import counted, fields, json_option, show, table
 from shoal.cli.target import make_importable
 
@@ -40,8 +43,21 @@ def debug(
     make_importable(task)
     # What the task prints in the steps before would drown the rows, and is no JSON.
     with redirect_stdout(sys.stderr):
-        found = shoal.train.replay(run_id, step)
-        loss, losses = found.probe()
+        found, failure = shoal.train.replay(run_id, step), None
+        try:
+            loss, losses = found.probe()
+        except Exception:
+            failure = found.find_failure()
+            if failure is None:
+                raise
+    if failure is not None:
+        if not as_json and not only_rows:
+            before = None if failure.is_in_loss else failure.error
+            _show_failure(found, failure.part, before, _debugger(commands))
+        raise InputError(
+            f"step {step} of {run_id} raises in micro-batch {failure.part}: {failure.words}",
+            next_step="correct the task, then start a new run",
+        )
     if part is None:
         part = next((part for part, loss in losses.items() if not isfinite(loss)), min(losses))
     facts = _facts(found, loss, losses, part)
@@ -60,6 +76,38 @@ def debug(
 
     outcome = found.step(part, watch)
     click.echo(f"loss of step {step}  {outcome.loss!r}")
+
+
+def _show_failure(found: "shoal.train.Replay", part: int, before: Exception | None, debugger: pdb.Pdb) -> None:
+    """Stop at the beginning of the loss, or at the user's line that raised `before` the loss was reached."""
+    if before is not None:
+        debugger.reset()
+        debugger.interaction(None, _up_to_user_code(before.__traceback__))
+        return
+
+    def watch(function: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any]) -> object:
+        return debugger.runcall(function, *args, **named)
+
+    # The error is told in one line once the debugger is done; so is that there is no loss, where somebody quits.
+    with suppress(Exception):
+        found.step(part, watch)
+
+
+def _up_to_user_code(trace: TracebackType | None) -> TracebackType | None:
+    """A copy that ends at the last frame of code in this folder, which says more than those of libraries below it."""
+    frames = []
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    own = [place for place, each in enumerate(frames) if _is_here(each.tb_frame.f_code.co_filename)]
+    cut = None
+    for each in reversed(frames[: own[-1] + 1] if own else frames):
+        cut = TracebackType(cut, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return cut
+
+
+def _is_here(file: str) -> bool:
+    return Path(file).is_relative_to(Path.cwd()) and "site-packages" not in Path(file).parts
 
 
 def _debugger(commands: Sequence[str]) -> pdb.Pdb:

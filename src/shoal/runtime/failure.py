@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from shoal.base import WorkerError
 from shoal.runtime.base import Member
+from shoal.runtime.raised import advice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ def failure_of(ending: Ending) -> WorkerError | None:
     who = f"{member.role} {member.rank} (pid {ending.pid})"
     if ending.summary is not None:
         message = f"{who} failed: {ending.summary}"
-        next_step = ending.next_step or "read the traceback below; it begins in your own code"
+        next_step = ending.next_step or advice(ending.traceback_text)
         detail = ending.traceback_text
     elif ending.return_code == 0 or ending.stop_asked:
         return None

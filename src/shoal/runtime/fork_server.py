@@ -137,6 +137,8 @@ class Server:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         line, stderr, stdout = descriptors
+        # What comes over a socket would go on to whatever this process starts, and keep the line open.
+        os.set_inheritable(line, False)
         for descriptor, standard in ((stdout, 1), (stderr, 2)):
             os.dup2(descriptor, standard)
             os.close(descriptor)

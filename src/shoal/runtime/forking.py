@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,8 @@ class ForkedProcess:
         self.pid = pid
         self.server = server
         self.ended = threading.Event()
+        # Nobody waits for it: who asked for it was interrupted.
+        self.is_abandoned = False
         self.return_code: Future[int] = Future()
 
     def await_death(self) -> None:
@@ -75,7 +77,8 @@ class ForkServer:
         self._processes: dict[int, ForkedProcess] = {}
         self._is_over = False
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # a device
+        with ExitStack() as on_failure, theirs, open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # a device
+            on_failure.enter_context(self._line)
             # What loading prints would be printed once for all members, and is nobody's.
             self._popen = spawn(
                 Spawn(
@@ -86,6 +89,7 @@ class ForkServer:
                     stdout=nowhere.fileno(),
                 )
             )
+            on_failure.pop_all()
         path = [str(Path(entry).absolute()) for entry in sys.path]
         self._line.send(marshal.dumps({"import_path": path, "modules": list(preload)}))
         threading.Thread(target=self._listen, name=f"shoal-fork-server-{self._popen.pid}", daemon=True).start()
@@ -123,7 +127,11 @@ class ForkServer:
                 socket.send_fds(self._line, [order], [request.line, request.stderr, request.stdout])
             except OSError as error:
                 raise ForkServerError from error
-            return answer.result()
+            try:
+                return answer.result()
+            except KeyboardInterrupt:
+                answer.add_done_callback(_abandon)
+                raise
 
     def reap(self, process: ForkedProcess) -> None:
         """Let the server wait for a process that has ended, so that its `return_code` comes."""
@@ -156,7 +164,10 @@ class ForkServer:
                 case "refused", int(number), str(text):
                     self._answered().set_exception(OSError(number, text))
                 case "ended", int(pid):
-                    self._processes[pid].ended.set()
+                    process = self._processes[pid]
+                    process.ended.set()
+                    if process.is_abandoned:
+                        self.reap(process)
                 case "reaped", int(pid), int(return_code):
                     self._processes.pop(pid).return_code.set_result(return_code)
 
@@ -176,6 +187,12 @@ class ForkServer:
             process.ended.set()
         self._line.close()
         self._popen.wait()
+
+
+def _abandon(answer: "Future[ForkedProcess]") -> None:
+    """Let a process that nobody will wait for be forgotten at its end, which is near: its line is closed."""
+    if answer.exception() is None:
+        answer.result().is_abandoned = True
 
 
 def can_fork() -> bool:

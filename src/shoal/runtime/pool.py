@@ -15,6 +15,7 @@ from shoal.runtime.by_value import dumps
 from shoal.runtime.code import Code
 from shoal.runtime.pool_member import run_tasks
 from shoal.runtime.process import Child
+from shoal.runtime.raised import advice
 from shoal.runtime.running import Launch, stop_all
 
 P = ParamSpec("P")
@@ -142,7 +143,7 @@ class LocalPool:
 def _task_error(child: Child, summary: str, text: str) -> WorkerError:
     return WorkerError(
         f"a task failed in pool worker {child.member.rank}: {summary}",
-        next_step="read the traceback below; it begins in your own code",
+        next_step=advice(text),
         role=child.member.role,
         rank=child.member.rank,
         host=socket.gethostname(),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from shoal.base import ConfigError, UnsupportedError
+from shoal.base import ConfigError, InputError, UnsupportedError
 from shoal.train.averaging import apply_average, begin_average
 from shoal.train.base import Position, TrainState
 from shoal.train.light_torch import without_compiler
@@ -44,11 +44,12 @@ def build_state(task: Task, *, seed: int, num_steps: int, compiled: bool = True)
 
     Raises:
         ConfigError: a setting of the task is wrong, or it has no optimiser.
+        InputError: what it builds is no module.
         UnsupportedError: the task asks for compilation where no compiler is.
     """
     check_task(task)
     torch.default_generator.manual_seed(seed)
-    module = task.build()
+    module = _built(task)
     with without_compiler():
         optimizers = _optimizers(task, module)
         schedules = [Schedule.of(made) for made in task.schedules(optimizers, num_steps) if made is not None]
@@ -73,6 +74,16 @@ def trained_module(task: Task, *, num_steps: int, load: Callable[[TrainState], N
     load(state)
     apply_average(state)
     return state.module.eval()
+
+
+def _built(task: Task) -> nn.Module:
+    module = task.build()
+    if not isinstance(module, nn.Module):
+        raise InputError(
+            f"cannot train {type(task).__name__}: build() returned {type(module).__name__}, expected a module",
+            next_step="return a torch.nn.Module from build()",
+        )
+    return module
 
 
 def _optimizers(task: Task, module: nn.Module) -> list[torch.optim.Optimizer]:

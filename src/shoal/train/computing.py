@@ -18,8 +18,22 @@ def compute_loss(state: TrainState, batch: Batch) -> torch.Tensor:
     """
     task, module = state.task, state.module
     batch = to_device(module, batch)
-    with collecting(state.logged, count_rows(batch), at_once=False), _casting(task, module):
+    with collecting(state.logged, count_rows(batch), at_once=False), naming_columns(batch), _casting(task, module):
         return task.compute(module, batch)
+
+
+@contextmanager
+def naming_columns(batch: Batch) -> Iterator[None]:
+    """Add to the error of a column that is not there which ones are."""
+    try:
+        yield
+    except KeyError as error:
+        if not error.args or error.args[0] in batch:
+            raise
+        error.add_note(f"the batch has: {', '.join(batch)}")
+        if all(name.isdecimal() for name in batch):
+            error.add_note("its DataLoader yields tuples: have it yield dicts of columns, from its collate_fn")
+        raise
 
 
 @contextmanager

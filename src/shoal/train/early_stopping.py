@@ -15,17 +15,24 @@ _NAME = "early_stopping"
 class EarlyStopping:
     """Stop when a validation measure has not become better for a while.
 
+    Every validation counts: with `validate_every_steps` those in between and that at an epoch's end alike. The best
+    step's checkpoint is kept beside the newest ones. Whether the run was stopped or came to its last step,
+    `result.model` has the weights of the best validation, unless `restore_best` is false;
+    `result.best_checkpoint` is its checkpoint, and `result.checkpoint` the last one, from which a run would go on.
+
     Attributes:
         monitor: its name, such as "loss" or "accuracy".
         patience: so many validations in a row without a better value end the run.
         min_change: by how much a value must be better to count.
         mode: whether smaller ("min") or larger ("max") is better; left out, "min" for the loss, else "max".
+        restore_best: whether `result.model` has the weights of the best validation, or those of the last step.
     """
 
     monitor: str = "loss"
     patience: int = 3
     min_change: float = 0.0
     mode: Literal["min", "max"] | None = None
+    restore_best: bool = True
 
     def __post_init__(self) -> None:
         if self.patience < 1 or not self.min_change >= 0 or self.mode not in ("min", "max", None):
@@ -46,7 +53,9 @@ class EarlyStopping:
         if self.monitor not in values:
             raise ConfigError(
                 f"cannot stop early by {self.monitor!r}: validation measured {', '.join(sorted(values)) or 'nothing'}",
-                next_step="give a validation dataset, and one of its measures as monitor",
+                next_step=f"give monitor= one of these: {', '.join(sorted(values))}"
+                if values
+                else "give a validation dataset, and one of its measures as monitor",
             )
         value = values[self.monitor]
         kept = state.extras.setdefault(_NAME, {"best": math.nan, "best_step": -1, "waited": 0})

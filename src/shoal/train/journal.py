@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from shoal.train.reports import EpochDone, Steps, Validated
 
 # Points of one loss curve at most: more than a screen can show, few enough to keep for ever.
 _MAX_POINTS = 1000
+# How the names of validation's curves begin.
+_MEASURE = "validation."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class Progress:
         batch_size: rows of a full batch now.
         news: what happened to the workers since the last progress, one sentence each.
         eta_s: seconds to the last step at that speed; validation is not counted.
+        phase: what the run is at; "ended" with its last progress, after which nobody is called any more.
+        validation: what the newest validation found, by measure, such as "accuracy"; empty before the first.
     """
 
     run: str
@@ -45,6 +49,8 @@ class Progress:
     workers: int = 1
     batch_size: int = 0
     news: tuple[str, ...] = ()
+    phase: Literal["training", "validating", "ended"] = "training"
+    validation: Mapping[str, float] = field(default_factory=dict)
 
 
 class Point(Protocol):
@@ -71,6 +77,9 @@ class Journal:
         history: by epoch, its last values.
         step: the newest that was told.
         told_epoch, told_validation: the newest epoch, and step of a validation, that were told; -1 for none.
+        validation: what the newest validation found, by measure.
+        best_step: after which early stopping found the model best; None without early stopping.
+        exchange_s: of `seconds`, those spent on the other workers.
     """
 
     run: str
@@ -85,6 +94,9 @@ class Journal:
     step: int = 0
     told_epoch: int = -1
     told_validation: int = -1
+    validation: dict[str, float] = field(default_factory=dict, init=False)
+    best_step: int | None = field(default=None, init=False)
+    exchange_s: float = field(default=0.0, init=False)
     _epoch_ends: dict[int, int] = field(default_factory=dict, init=False)
 
     @property
@@ -125,6 +137,7 @@ class Journal:
         """Where the run stands after these steps."""
         self.rows += steps.rows
         self.seconds += steps.seconds
+        self.exchange_s += steps.exchange_s
         done = self.step = steps.last_step
         seconds = max(steps.seconds, 1e-9)
         rate = steps.rows / seconds
@@ -143,6 +156,7 @@ class Journal:
             update_share=min(1.0, steps.update_s / seconds),
             workers=steps.workers,
             batch_size=steps.batch_size,
+            validation=self.validation,
         )
 
     def _left(self, steps: Steps) -> tuple[int, float]:
@@ -178,6 +192,12 @@ class Journal:
         """The curves' new values."""
         self.told_validation = max(self.told_validation, found.step)
         self.history.setdefault(found.epoch, {}).update(found.values)
+        measures = {
+            name.removeprefix(_MEASURE): value for name, value in found.values.items() if name.startswith(_MEASURE)
+        }
+        best_step = measures.pop("best_step", None)
+        self.best_step = self.best_step if best_step is None else int(best_step)
+        self.validation = measures or self.validation
         return found.values
 
     def recall(self, curves: Mapping[str, Sequence[Point]]) -> None:

@@ -23,6 +23,21 @@ class Metric(Protocol):
         """The sum below the line, such as a number of rows."""
 
 
+def check_metric(name: str, value: object) -> Metric:
+    """The value itself, if it is a measure that any split of the rows adds up to.
+
+    Raises:
+        InputError: it is not, as where a batch's mean is given without its number of rows.
+    """
+    if isinstance(value, Metric):
+        return value
+    raise InputError(
+        f"cannot use the measure {name!r}: it is a {type(value).__name__}, which does not say over how many rows, "
+        "expected a shoal.train.Metric",
+        next_step="return shoal.train.Mean.of(one value per row), Mean.over(mean, num_rows) or accuracy(...)",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Mean:
     """A weighted mean kept as its two sums, so that it can be merged without losing a bit."""

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import shoal.data
@@ -94,6 +95,12 @@ class Plan:
         least = {**_LEAST, "batch_size": 1} if isinstance(self.batch_size, int) else _LEAST
         for name, minimum in least.items():
             value = getattr(self, name)
+            if value is not None and not isinstance(value, Real):
+                given = _RECORDED.get(name, name)
+                raise ConfigError(
+                    f"{given}={value!r:.200} is a {type(value).__name__}, expected a number",
+                    next_step=f"give {given} {'in seconds, such as 300.0' if given.endswith('_s') else 'as a number'}",
+                )
             if value is not None and value < minimum:
                 raise ConfigError(f"{name}={value} must be >= {minimum}", next_step=f"correct {name}")
         if isinstance(self.batch_size, AdaptiveBatch) and self.step_parts < 2 and not self.schedule:

@@ -1,12 +1,14 @@
 """Tasks and strategies as JSON, for the record of a run and for the process that resumes it."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Protocol, TypeVar, cast, get_type_hints, runtime_checkable
 
 from shoal.base import ConfigError, InputError, Json, decode, encode
 from shoal.runtime import code_digest
+from shoal.store import RunRecord
 from shoal.train.task import Task
 
 T = TypeVar("T")
@@ -49,17 +51,41 @@ def revive(described: Mapping[str, Any], expected: type[T]) -> T:
         kind: Any = import_module(module)
         for part in qualname.split("."):
             kind = getattr(kind, part)
+        # Its fields are names of what it was made of, and no arguments.
+        if isinstance(kind, type) and hasattr(kind, "record_fields"):
+            raise _not_again(f"{name} from its record: it was made of objects that no record can hold")
         value: object = kind(**_typed(kind, described["fields"]))
     except (ImportError, AttributeError, NameError, InputError, TypeError) as error:
-        raise ConfigError(
-            f"cannot build {name} with {dict(described['fields'])} again: {error}",
-            next_step="pass the same task to resume(..., task=...)",
-        ) from error
+        raise _not_again(f"{name} with {dict(described['fields'])} again: {error}") from error
     if not isinstance(value, expected):
         raise ConfigError(
             f"cannot use {name}: it is no {expected.__name__} any more", next_step="restore the class it was"
         )
     return value
+
+
+def warn_of_other_code(record: RunRecord, task: Task, so: str) -> None:
+    """Warn where a task's code is not what its run was started with; `so` says what comes of it."""
+    if record.code != task_code(task):
+        warnings.warn(
+            f"run {record.id}: the task's code has changed since it was started; {so}", RuntimeWarning, stacklevel=3
+        )
+
+
+def warn_of_lost_settings(task: Task) -> None:
+    """Warn where a task keeps settings that are not recorded, as it is no dataclass."""
+    settings = getattr(task, "__dict__", {})
+    if settings and not isinstance(task, Wrapped) and not dataclasses.is_dataclass(task):
+        warnings.warn(
+            f"the settings {', '.join(settings)} of {type(task).__qualname__} are not recorded, as it is no "
+            "dataclass: resume(...) will need task=; for a task that can be built again make it a frozen dataclass",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def _not_again(what: str) -> ConfigError:
+    return ConfigError(f"cannot build {what}", next_step="pass the same task to resume(..., task=...)")
 
 
 def task_code(task: Task) -> str:

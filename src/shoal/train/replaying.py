@@ -1,8 +1,8 @@
 """One step of a recorded run again, in this process and bit for bit: to look into it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any, cast
@@ -19,6 +19,7 @@ from shoal.train.checkpoint import load_state, newest_checkpoint
 from shoal.train.group.solo import Solo
 from shoal.train.intercepting import Watch, intercepting
 from shoal.train.plan import Plan
+from shoal.train.record import warn_of_other_code
 from shoal.train.saving.packing import pack_state, unpack_state
 from shoal.train.saving.places import place_of_run
 from shoal.train.session import replayed_schedule
@@ -61,8 +62,11 @@ class Replay:
         return [step for step, loss in self.losses.items() if self.recorded.get(step, loss) != loss]
 
     def probe(self) -> tuple[float, dict[int, float]]:
-        """The step's loss, and that of each micro-batch that has rows; the state stays as it is."""
-        before = pack_state(self.state).clone()
+        """The step's loss, and that of each micro-batch that has rows; the state stays as it is.
+
+        Raises:
+            Exception: whatever the task raises; `find_failure` says where.
+        """
         losses: dict[int, float] = {}
 
         def note(part: int, function: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any]) -> object:
@@ -71,9 +75,35 @@ class Replay:
             losses[part] = float(loss.detach()) if isinstance(loss, torch.Tensor) and loss.numel() == 1 else math.nan
             return found
 
-        outcome = self._run(note)
-        unpack_state(before, self.state)
+        with self._as_it_was():
+            outcome = self._run(note)
         return outcome.loss, losses
+
+    def find_failure(self) -> "Failure | None":
+        """What the task raises in this step, if it does; the state stays as it is."""
+        # Micro-batches as they are begun, and those whose loss function was reached.
+        begun: list[int] = []
+        reached: set[int] = set()
+
+        def note(part: int, function: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any]) -> object:
+            reached.add(part)
+            return function(*args, **named)
+
+        try:
+            with self._as_it_was():
+                self._run(note, begun.append)
+        except Exception as error:  # noqa: BLE001  # the task's own code: whatever it raises is what was asked for
+            return Failure(part=begun[-1], is_in_loss=begun[-1] in reached, error=error)
+        return None
+
+    @contextmanager
+    def _as_it_was(self) -> Iterator[None]:
+        before = pack_state(self.state).clone()
+        try:
+            yield
+        finally:
+            self.state.logged.discard()
+            unpack_state(before, self.state)
 
     def step(self, part: int, watch: Watch) -> StepOutcome:
         """Do the step, with one micro-batch's loss computed by `watch`: call the function, in a debugger or not.
@@ -95,7 +125,9 @@ class Replay:
         return self._run(once)
 
     def _run(
-        self, watch: Callable[[int, Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], object]
+        self,
+        watch: Callable[[int, Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], object],
+        begin: Callable[[int], None] = lambda _: None,
     ) -> StepOutcome:
         """One step; `watch` is told the micro-batch that is being computed."""
         present = -1
@@ -103,6 +135,7 @@ class Replay:
         def read(part: int) -> Batch:
             nonlocal present
             present = part
+            begin(part)
             return self.batch.read(part)
 
         with intercepting(self.state, lambda function, args, named: watch(present, function, args, named)):
@@ -137,11 +170,32 @@ def replay(run_id: str, step: int, *, store: Store | None = None, task: Task | N
         if step < 1:
             raise InputError(f"step={step} must be >= 1", next_step="count steps from 1")
         plan = Plan.from_json(cast("Mapping[str, object]", record.config), task=task, callbacks=())
+        warn_of_other_code(record, plan.task, "the step may come to another loss")
         if not isinstance(plan.batch_size, int):
             plan = replace(plan, schedule=tuple(replayed_schedule(store, run_id)))
         recorded = {point.step: point.value for point in store.metrics.curve(run_id, "train.loss")}
         place = place_of_run(plan.checkpoints_to, run_folder=store.home / "runs" / run_id, run_id=run_id)
     return _Replayer(plan, run_id, step, place, recorded).go()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a task raised as a step was computed again.
+
+    Attributes:
+        part: the micro-batch.
+        is_in_loss: whether its loss function had been called, so that a debugger can stop in it.
+        error: as it was raised, with its traceback.
+    """
+
+    part: int
+    is_in_loss: bool
+    error: Exception
+
+    @property
+    def words(self) -> str:
+        """The error's kind and first line."""
+        return _words_of(self.error)
 
 
 class _Reached(Exception):  # noqa: N818  # nothing went wrong: it only leaves the loop
@@ -237,9 +291,21 @@ class _StepperBefore:
         number = self.state.position.step + 1
         if number == self.number:
             raise _Reached(batch)
-        outcome = self.stepper.step(batch, note)
+        try:
+            outcome = self.stepper.step(batch, note)
+        except Exception as error:
+            raise InputError(
+                f"cannot replay up to step {self.number}: step {number} raises {_words_of(error)}",
+                next_step=f"look at that one: --step {number}",
+            ) from error
         self.losses[number] = outcome.loss
         return outcome
+
+
+def _words_of(error: BaseException) -> str:
+    """The kind and the first line of an error."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 class _Silence:

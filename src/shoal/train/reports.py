@@ -81,6 +81,13 @@ class EpochDone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Validating:
+    """The model is being measured after this step."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Validated:
     """The values of curves, such as "validation.loss", over all workers."""
 
@@ -114,6 +121,14 @@ class Resized:
 class Warned:
     """Something went wrong that does not stop the training."""
 
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cautioned:
+    """A Python warning came up in this worker, most likely in the task's own code."""
+
+    worker: int
     text: str
 
 
@@ -155,10 +170,12 @@ WorkerReport: TypeAlias = (
     | Apart
     | Steps
     | EpochDone
+    | Validating
     | Validated
     | Saved
     | Resized
     | Warned
+    | Cautioned
     | Diverged
     | Unsaved
     | Finished
@@ -173,10 +190,12 @@ _KINDS: dict[str, type[Any]] = {
         Apart,
         Steps,
         EpochDone,
+        Validating,
         Validated,
         Saved,
         Resized,
         Warned,
+        Cautioned,
         Diverged,
         Unsaved,
         Finished,

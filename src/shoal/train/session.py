@@ -1,21 +1,23 @@
 """One process's work on a run, new or resumed: from the settled plan to the result."""
 
-import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from torch import nn
 
-from shoal.base import ConfigError, InputError, Ref, file_lock, is_handle
+from shoal.base import ConflictError, InputError, Ref, file_lock, is_handle
 from shoal.runtime import LocalRuntime, Runtime
 from shoal.store import Run, Store
+from shoal.train.base import TrainState
 from shoal.train.building import trained_module
 from shoal.train.checkpoint import Checkpoint, load_state, newest_checkpoint
+from shoal.train.early_stopping import EarlyStopping, best_step
 from shoal.train.elastic.crew import prepare_workers
 from shoal.train.elastic.membership import Rules
 from shoal.train.elastic.record_keeping import RecordKeeper
@@ -27,13 +29,17 @@ from shoal.train.plan import Plan, Source
 from shoal.train.saving.places import open_place, place_of_run
 from shoal.train.worker.kit import open_feed
 
+# Far longer than anybody looks.
+_LOOK_S = 0.05
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A finished run.
 
     Attributes:
-        model: the trained module, in evaluation mode.
+        model: the trained module, in evaluation mode; with the weights of the last step, or with those of the best
+            validation where `early_stopping` was given and restores them.
         run: the run's id in the store.
         metrics: the last epoch's measures, such as "train.epoch_loss" and "validation.accuracy".
         history: the measures of every epoch, in order.
@@ -42,6 +48,7 @@ class Result:
         samples_per_s: rows trained on per second, start-up and validation not counted.
         seconds: from the call to the result.
         start_up_s: from the call to the first step.
+        best_checkpoint: where `early_stopping` was given, the checkpoint of its best validation; it may be the last.
     """
 
     model: nn.Module
@@ -53,6 +60,7 @@ class Result:
     samples_per_s: float
     seconds: float
     start_up_s: float
+    best_checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +97,7 @@ class Session:
     def run(self, store: Store, run: Run, num_rows: int) -> Result:
         """Everything from here on ends up in the run's record."""
         plan = self.plan
-        # Two supervisors of one run would write into each other's checkpoints.
-        with file_lock(run.folder / "supervisor.lock", blocking=False), run:
+        with _alone(run), run:
             journal = Journal(
                 run=run.id,
                 num_epochs=plan.epochs,
@@ -108,12 +115,9 @@ class Session:
                 open_place(place).probe()
                 checkpoint, start_up_s = self._train(store, run, journal, place)
             history = [journal.history[epoch] for epoch in sorted(journal.history)]
+            chosen = _Choice(plan.early_stopping, checkpoint, place, run.id)
             return Result(
-                model=trained_module(
-                    plan.task,
-                    num_steps=plan.num_steps(num_rows),
-                    load=lambda state: load_state(checkpoint, state),
-                ),
+                model=trained_module(plan.task, num_steps=plan.num_steps(num_rows), load=chosen.load),
                 run=run.id,
                 metrics=history[-1],
                 history=history,
@@ -122,6 +126,7 @@ class Session:
                 samples_per_s=journal.samples_per_s,
                 seconds=monotonic() - self.began,
                 start_up_s=start_up_s,
+                best_checkpoint=chosen.best,
             )
 
     def _train(self, store: Store, run: Run, journal: Journal, place: str) -> tuple[Checkpoint, float]:
@@ -145,10 +150,63 @@ class Session:
             except KeyboardInterrupt as stop:
                 # The last thing that is read, in a notebook as in a shell.
                 stop.add_note(_farewell(run.id, keeper))
-                raise
+                # Where in our own waiting it came says nothing to anybody.
+                raise stop.with_traceback(None) from None
         finished = supervisor.finished
         run.event("finished", step=checkpoint.position.step, why="" if finished is None else finished.why)
         return checkpoint, supervisor.start_up_s or 0.0
+
+
+@dataclass(slots=True)
+class _Choice:
+    """Which checkpoint's weights a run comes to: the last one's, or those of the best validation.
+
+    The last one says which step was best, so a run comes to the same however often it was resumed.
+    """
+
+    early_stopping: EarlyStopping | None
+    last: Checkpoint
+    place: str
+    run_id: str
+    best: Checkpoint | None = None
+
+    def load(self, state: TrainState) -> None:
+        """Overwrite the state with that of the checkpoint of choice."""
+        load_state(self.last, state)
+        stopping, step = self.early_stopping, best_step(state)
+        if stopping is None or step is None:
+            return
+        found = self.last if step == self.last.position.step else newest_checkpoint(self.place, up_to=step)
+        if found is not None and found.position.step == step:
+            self.best = found
+            if stopping.restore_best and found is not self.last:
+                load_state(found, state)
+        elif stopping.restore_best:
+            warnings.warn(
+                f"run {self.run_id}: the checkpoint of step {step}, whose {stopping.monitor} was best, is not to be "
+                f"found in {self.place}; the model has the weights of step {self.last.position.step}, the last",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Two supervisors of one run would write into each other's checkpoints."""
+    lock = run.folder / "supervisor.lock"
+    with ExitStack() as stack:
+        try:
+            try:
+                stack.enter_context(file_lock(lock, blocking=False))
+            except ConflictError:
+                # Whoever looks whether it is free holds it for a moment.
+                sleep(_LOOK_S)
+                stack.enter_context(file_lock(lock, blocking=False))
+        except ConflictError as error:
+            raise ConflictError(
+                f"run {run.id} is running: another process or thread works on it", next_step=error.next_step
+            ) from None
+        yield
 
 
 def _farewell(run_id: str, keeper: RecordKeeper) -> str:
@@ -172,9 +230,10 @@ def source_of(data: object) -> "Source":
         return Ref.of(data)
     loading = sys.modules.get("torch.utils.data")
     if loading is None or not isinstance(data, loading.DataLoader):
+        advice = "make a dataset by shoal.data.ingest(...), or give a torch.utils.data.DataLoader"
         raise InputError(
             f"cannot train on {data!r:.200}: it is a {type(data).__name__}, expected a dataset or a torch DataLoader",
-            next_step="make a dataset by shoal.data.ingest(...), or give a torch.utils.data.DataLoader",
+            next_step=f"write shoal.data.open({data!r})" if isinstance(data, str) else advice,
         )
     loader: Source = data
     return loader
@@ -204,15 +263,3 @@ def replayed_schedule(store: Store, run_id: str) -> list[tuple[int, int, float]]
         for before, change in zip([None, *known], known, strict=False)
         if before is None or before[1:] != change[1:]
     ]
-
-
-def choose_workers(least: int, most: int, threads: int) -> int:
-    """As many workers as there are processors for, within the limits; ConfigError if the limits are none."""
-    if not 1 <= least <= most:
-        raise ConfigError(
-            f"workers=({least}, {most}) must be two numbers, 1 <= least <= most",
-            next_step="give one number, or the least and the most",
-        )
-    # The processors that this process may use, where the system can say; a container often has fewer than the machine.
-    num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(most, max(least, num_cpus // threads))

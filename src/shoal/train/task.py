@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from shoal.base import ConfigError
+from shoal.base import ConfigError, InputError
 from shoal.train.logbook import log
 from shoal.train.metrics import Mean, Metric
 from shoal.train.schedules import Schedule, Scheduler
@@ -98,7 +98,13 @@ class Task(abc.ABC):
         outputs = module(*self.inputs(batch))
         # First the loss: it must not see what a measure may do to the outputs.
         loss = Mean.over(self.loss(outputs, batch).item(), count_rows(batch))
-        return {"loss": loss, **self.metrics(outputs, batch)}
+        found: object = self.metrics(outputs, batch)
+        if not isinstance(found, Mapping):
+            raise InputError(
+                f"cannot validate {type(self).__name__}: metrics returned a {type(found).__name__}, expected a dict",
+                next_step='return {"accuracy": shoal.train.accuracy(outputs, batch["label"])}, for example',
+            )
+        return {"loss": loss, **found}
 
     def log(self, name: str, value: float | torch.Tensor | Metric) -> None:
         """Inside `loss` and `metrics`: add to a mean that the run reports, as `train.NAME` or `validation.NAME`.

@@ -1,28 +1,29 @@
 """Training a task on a dataset, from the call to the trained module."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import shoal.store as stores
-from shoal.base import InputError, NotFoundError, Ref
+from shoal.base import NotFoundError, Ref
 from shoal.data import Dataset
 from shoal.runtime import Runtime, open_runtime
 from shoal.store import Run, Store
 from shoal.train.base import Strategy
 from shoal.train.batch_size.settings import AdaptiveBatch
 from shoal.train.callbacks import Callback
+from shoal.train.checking import board_names, check_columns, check_stopping, check_task_given
 from shoal.train.collective import Collective
+from shoal.train.defaults import choose_workers, recorded_workers, usual_batch_size
 from shoal.train.early_stopping import EarlyStopping
 from shoal.train.elastic.membership import Rules
 from shoal.train.environment import describe_environment
 from shoal.train.journal import Progress
 from shoal.train.plan import Plan, Source
 from shoal.train.ranks import once_per_job
-from shoal.train.record import task_code
-from shoal.train.session import Result, Session, choose_workers, replayed_schedule, source_of
+from shoal.train.record import task_code, warn_of_lost_settings, warn_of_other_code
+from shoal.train.session import Result, Session, replayed_schedule, source_of
 from shoal.train.task import Task
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def fit(
     validation: "Rows | None" = None,
     epochs: int = 1,
     max_steps: int | None = None,
-    batch_size: int | AdaptiveBatch = 64,
+    batch_size: int | AdaptiveBatch | None = None,
     seed: int = 0,
     strategy: Strategy | None = None,
     workers: int | tuple[int, int] = 1,
@@ -59,7 +60,7 @@ def fit(
     keep_checkpoints: int = 2,
     keep_checkpoints_s: float | None = None,
     checkpoints_to: str | None = None,
-    report_to: Sequence[str] = (),
+    report_to: str | Sequence[str] = (),
     retries: int = 2,
     heartbeat_s: float = 10.0,
     step_timeout_s: float = 600.0,
@@ -82,7 +83,8 @@ def fit(
         epochs: passes over the rows.
         max_steps: end after so many steps, if the epochs do not end before.
         batch_size: rows per batch, over all workers; the last of an epoch may have fewer. Or an `AdaptiveBatch`: as its
-            sizes follow measured times, the bits are then the same only with `replay`.
+            sizes follow measured times, the bits are then the same only with `replay`. Left out, it is 64, or a
+            DataLoader's own.
         seed: of weights, order and every random number that torch draws in the task.
         strategy: `Collective()` unless given; with two virtual workers at least where the batch size adapts.
         workers: processes. With one number the run goes on with fewer while a dead one is replaced; with (least, most)
@@ -94,7 +96,7 @@ def fit(
         name: of the run; the task's class unless given.
         accumulate: batches per step.
         validate_every_steps: validate also after so many steps.
-        early_stopping: when to stop before the last epoch.
+        early_stopping: when to stop before the last epoch; the result's model is then that of the best validation.
         callbacks: called after steps and validations, in the first worker.
         checkpoint_every_steps: write checkpoints also after so many steps.
         checkpoint_every_s: write checkpoints also after so many seconds.
@@ -102,7 +104,7 @@ def fit(
         keep_checkpoints_s: those older than so many seconds are removed, however few they are; never the newest.
         checkpoints_to: a folder or the URL of an object store that runs may share: each makes a folder named by its id
             in it. Every worker must reach it. Left out, it is the run's own folder.
-        report_to: where metrics go beside the store, of "tensorboard" and "wandb".
+        report_to: where metrics go beside the store: "tensorboard", "wandb", or a list of them.
         retries: how often in a row workers may die without a finished step in between.
         heartbeat_s: a worker that is silent for so long is taken for dead.
         step_timeout_s: so is one that computes one step for so long.
@@ -112,7 +114,7 @@ def fit(
 
     Raises:
         ConfigError: a setting is wrong.
-        InputError: there are no rows.
+        InputError: there are no rows, or an argument is of another kind than it must be.
         WorkerError: the task raised in a worker, or its loss is not one number; the traceback comes with it. Or workers
             died too often.
         StorageFullError, RemoteError: the last checkpoint could not be written.
@@ -120,12 +122,15 @@ def fit(
     """
     began = monotonic()
     least, most = (workers, workers) if isinstance(workers, int) else workers
+    task = check_task_given(task)
+    check_stopping(early_stopping, is_validated=validation is not None)
+    batch_size = usual_batch_size(train) if batch_size is None else batch_size
     with ExitStack() as stack:
         if replay is not None:
             store = store or stack.enter_context(stores.open())
         strategy = strategy or _usual_strategy(batch_size, most, store, replay)
         plan = Plan(
-            task=_checked(task),
+            task=task,
             strategy=strategy,
             train=source_of(train),
             validation=None if validation is None else source_of(validation),
@@ -140,12 +145,13 @@ def fit(
             **_watching(validate_every_steps, early_stopping, callbacks),
             **_saving(checkpoint_every_steps, checkpoint_every_s, keep_checkpoints, keep_checkpoints_s, checkpoints_to),
         )
+        check_columns(task, train, validation)
         rules = _rules(workers, choose_workers(least, most, threads), retries, heartbeat_s, step_timeout_s)
-        session = Session(plan, rules, open_runtime(runtime), tuple(report_to), progress, began)
+        session = Session(plan, rules, open_runtime(runtime), board_names(report_to), progress, began)
         # Asked before there is a record: a run that cannot start leaves none.
         num_rows = session.check()
         store = store or stack.enter_context(stores.open())
-        return session.run(store, _record(plan, store, name), num_rows)
+        return session.run(store, _record(plan, store, name, workers=f"{least}-{most}"), num_rows)
 
 
 @once_per_job
@@ -157,9 +163,9 @@ def resume(
     train: "Rows | None" = None,
     validation: "Rows | None" = None,
     callbacks: Sequence[Callback] | None = None,
-    workers: int | tuple[int, int] = 1,
+    workers: int | tuple[int, int] | None = None,
     runtime: str | Runtime = "local",
-    report_to: Sequence[str] = (),
+    report_to: str | Sequence[str] = (),
     retries: int = 2,
     heartbeat_s: float = 10.0,
     step_timeout_s: float = 600.0,
@@ -174,7 +180,7 @@ def resume(
         train: the DataLoader that the run had in place of a dataset, if it had one.
         validation: the same.
         callbacks: the run's callbacks, needed where their classes cannot be imported by name.
-        workers: as in `fit`; another number than before changes the time alone.
+        workers: as in `fit`; left out, as the run was started with. Another number changes the time alone.
         runtime: as in `fit`.
         report_to: as in `fit`.
         retries: as in `fit`.
@@ -200,27 +206,14 @@ def resume(
         plan = Plan.from_json(
             cast("Mapping[str, object]", record.config), task=task, callbacks=callbacks, **_given(train, validation)
         )
-        if record.code != task_code(plan.task):
-            warnings.warn(
-                f"run {run_id}: the task's code has changed since it was started; other weights will come of it",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        warn_of_other_code(record, plan.task, "other weights will come of it")
+        workers = recorded_workers(store, record) if workers is None else workers
         least, most = (workers, workers) if isinstance(workers, int) else workers
         count = min(choose_workers(least, most, plan.threads), max(plan.num_parts, least))
         rules = _rules(workers, count, retries, heartbeat_s, step_timeout_s)
-        session = Session(plan, rules, open_runtime(runtime), tuple(report_to), progress, began)
+        session = Session(plan, rules, open_runtime(runtime), board_names(report_to), progress, began)
         num_rows = session.check()
         return session.run(store, store.runs.resume(run_id), num_rows)
-
-
-def _checked(task: Task) -> Task:
-    if not isinstance(task, Task):
-        raise InputError(
-            f"cannot train {task!r:.200}: it is a {type(task).__name__}, expected a Task",
-            next_step="subclass shoal.Task, or wrap a module by shoal.Task.of(module, ...)",
-        )
-    return task
 
 
 def _watching(
@@ -246,8 +239,9 @@ def _rules(workers: int | tuple[int, int], most: int, retries: int, heartbeat_s:
     )
 
 
-def _record(plan: Plan, store: Store, name: str | None) -> Run:
+def _record(plan: Plan, store: Store, name: str | None, *, workers: str) -> Run:
     """Begin the run's record."""
+    warn_of_lost_settings(plan.task)
     dataset = plan.train if isinstance(plan.train, Ref) else None
     run = store.runs.start(
         kind="train",
@@ -255,7 +249,7 @@ def _record(plan: Plan, store: Store, name: str | None) -> Run:
         config=plan.to_json(),
         code=task_code(plan.task),
         dataset=dataset,
-        environment={**describe_environment(), "threads": str(plan.threads)},
+        environment={**describe_environment(), "threads": str(plan.threads), "workers": workers},
     )
     if dataset is not None:
         run.lineage(dataset, Ref("run", run.id, ""), "trained_on")

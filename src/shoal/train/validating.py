@@ -6,9 +6,10 @@ import torch
 
 from shoal.train.averaging import averaged
 from shoal.train.base import Group, TrainState
-from shoal.train.computing import measuring, to_device
+from shoal.train.computing import measuring, naming_columns, to_device
 from shoal.train.feeds import Feed
 from shoal.train.logbook import Logbook, collecting, merge_books
+from shoal.train.metrics import check_metric
 from shoal.train.random_streams import stream_seed
 from shoal.train.task import count_rows
 
@@ -55,10 +56,10 @@ class Validator:
         batch = to_device(state.module, self._feed.stretch(0, first, size, 0, 1))
         # As in training: what the task draws depends on the batch alone.
         torch.default_generator.manual_seed(stream_seed(self._seed, number, _STREAM))
-        with collecting(book, count_rows(batch), at_once=True):
+        with collecting(book, count_rows(batch), at_once=True), naming_columns(batch):
             measured = state.task.measure(state.module, batch)
         for name, metric in measured.items():
-            book.add(name, metric)
+            book.add(name, check_metric(name, metric))
 
 
 def share_logged(state: TrainState, group: Group) -> dict[str, float]:

@@ -139,7 +139,8 @@ def test_torchrun_starts_a_job_that_shoal_joins(tmp_path):
         "def work():\n"
         "    with runtime.gang({'worker': (Code.of(members.introduce), 3, Resources())}) as gang:\n"
         "        return sorted(event.message['rank'] for event in gang.events() if isinstance(event, Report))\n"
-        "print(runtime.place.rank, runtime.lead_or_serve(work))\n"
+        # In one piece, as the three ranks write to one pipe.
+        "print(f'{runtime.place.rank} {runtime.lead_or_serve(work)}\\n', end='')\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", str(script)]
 

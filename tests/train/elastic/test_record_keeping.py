@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,17 @@ import shoal.store
 from shoal.base import Ref, StorageFullError
 from shoal.train.elastic.record_keeping import RecordKeeper
 from shoal.train.journal import Journal
-from shoal.train.reports import EpochDone, Resized, Saved, Steps, Validated, Warned
+from shoal.train.reports import (
+    Cautioned,
+    EpochDone,
+    Finished,
+    Resized,
+    Saved,
+    Steps,
+    Validated,
+    Validating,
+    Warned,
+)
 from shoal.train.worker.orders import Told
 
 
@@ -176,7 +187,8 @@ def test_after_a_rewind_steps_count_again(keeper, journal, points, seen):
     assert told == Told(step=2, epoch=-1, validation=2, saved=-1)
     assert [step for name, _, step in points if name == "train.loss"] == [1, 2, 3, 4, 3, 4]
     assert [step for name, _, step in points if name == "train.epoch"] == [4, 4]
-    assert [moment.step for moment in seen] == [4, 4]
+    # Of the first steps, of what validation found then, and of the steps that were done again.
+    assert [moment.step for moment in seen] == [4, 4, 4]
     assert journal.rows == 96
 
 
@@ -225,3 +237,80 @@ def test_a_store_that_is_deleted_is_told_once(run, store, journal):
 
     assert len(told) == 1
     assert keeper.step == 6
+
+
+def test_whoever_watches_sees_that_it_validates_and_what_it_found(keeper, seen):
+    take_all(
+        keeper,
+        STEPS,
+        Validating(step=2),
+        Validated(epoch=0, step=2, values={"validation.accuracy": 0.75, "train.norm": 1.0}),
+        steps(3),
+    )
+
+    assert [(moment.step, moment.phase, dict(moment.validation)) for moment in seen] == [
+        (2, "training", {}),
+        (2, "validating", {}),
+        (2, "training", {"accuracy": 0.75}),
+        (4, "training", {"accuracy": 0.75}),
+    ]
+
+
+def test_the_last_moment_says_that_the_run_ended_and_nothing_follows(keeper, seen):
+    keeper.take(STEPS)
+
+    keeper.end(Finished(step=2))
+    keeper.say("too late")
+
+    assert [moment.phase for moment in seen] == ["training", "ended"]
+    assert seen[-1].news == ()
+
+
+def test_an_early_stop_is_told_with_the_best_checkpoint(keeper, seen):
+    best = Validated(epoch=0, step=2, values={"validation.loss": 0.5, "validation.best_step": 2.0})
+    take_all(keeper, STEPS, best, Saved(step=2, path="/x/2", digest="b3:2"), steps(3))
+
+    keeper.end(Finished(step=4, why="no better loss since step 2"))
+
+    assert seen[-1].news == ("stopped early at step 4: no better loss since step 2; the best checkpoint is /x/2",)
+    assert dict(seen[-1].validation) == {"loss": 0.5}
+
+
+def test_workers_that_mostly_wait_for_each_other_are_told_of_at_the_end(keeper, seen):
+    keeper.take(replace(STEPS, exchange_s=0.55))
+
+    keeper.end(Finished(step=2))
+
+    (told,) = seen[-1].news
+    assert told == ("the workers spent 55% of the time on each other: one worker, or a larger batch, may be faster")
+
+
+def test_one_worker_has_nobody_to_wait_for(keeper, seen):
+    keeper.take(replace(STEPS, exchange_s=0.55, workers=1))
+
+    keeper.end(Finished(step=2))
+
+    assert seen[-1].news == ()
+
+
+CAUTIONS = [
+    Cautioned(worker=0, text=f"UserWarning: {letter} of size {size}") for letter in "abcdefg" for size in (64, 32)
+]
+
+
+def test_a_worker_s_warnings_are_told_once_each_and_the_first_few_alone(keeper, run, store, seen):
+    take_all(keeper, STEPS, *CAUTIONS)
+
+    run.flush()
+    told = [f"UserWarning: {letter} of size 64" for letter in "abcde"]
+    assert [news for moment in seen for news in moment.news] == [
+        f"worker 0 warned: {text}; all of it: shoal run logs r-0001" for text in told
+    ]
+    assert [event.fields["text"] for event in store.runs.events(run.id)] == told
+
+
+def test_where_nobody_watches_they_are_warnings_here_too(keeper):
+    keeper.stop_showing()
+
+    with pytest.warns(RuntimeWarning, match=r"worker 0 warned: UserWarning: a of size 64; all of it"):
+        keeper.take(CAUTIONS[0])

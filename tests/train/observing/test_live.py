@@ -13,8 +13,8 @@ class Terminal(io.StringIO):
 
 def test_a_moment_is_one_line(moment):
     assert describe(moment()) == (
-        "step    120 of 500   loss 0.2500   41,800 samples/s   data wait 2%   comm 4%   4 workers   batch 256   "
-        "eta 3 min"
+        "step    120 of 500   loss 0.2500   41,800 samples/s   eta 3 min   4 workers   data wait 2%   comm 4%   "
+        "update 0%   batch 256"
     )
 
 
@@ -77,7 +77,51 @@ def test_a_narrow_terminal_never_wraps_the_line(moment):
 
     line(moment())
 
-    assert len(_screen(stream.getvalue())[0]) == 19
+    assert _screen(stream.getvalue())[0] == "step    120 of 500"
+
+
+def test_what_matters_least_is_left_out_where_there_is_no_room(moment):
+    wide, narrow = (describe(moment(validation={"loss": 0.4, "accuracy": 0.871}), width) for width in (99, 79))
+
+    assert wide == ("step    120 of 500   loss 0.2500   val accuracy 0.871   41,800 samples/s   eta 3 min   4 workers")
+    assert narrow == "step    120 of 500   loss 0.2500   val accuracy 0.871   eta 3 min   4 workers"
+    assert describe(moment(), 79) == "step    120 of 500   loss 0.2500   41,800 samples/s   eta 3 min   4 workers"
+
+
+def test_while_it_validates_it_says_so_in_place_of_a_speed(moment):
+    line = describe(moment(phase="validating"))
+
+    assert "   validating   " in line
+    assert "eta" not in line
+    assert "samples/s" not in line
+
+
+def test_a_measure_alone_is_shown_if_it_is_the_loss(moment):
+    assert "   val loss 0.400   " in describe(moment(validation={"loss": 0.4}))
+
+
+def test_the_last_moment_of_a_run_ends_its_line(moment):
+    stream = Terminal()
+    line = TerminalLine(stream, width=lambda: 200)
+
+    line(moment(step=1))
+    line(moment(step=2, phase="ended", news=("stopped early",)))
+    stream.write("what the script prints next")
+
+    assert _screen(stream.getvalue()) == [
+        "stopped early", describe(moment(step=2, phase="ended")), "what the script prints next",
+    ]  # fmt: skip
+
+
+def test_a_turn_to_validation_and_back_is_written_at_once(moment):
+    stream = io.StringIO()
+    lines = JsonLines(stream, now=lambda: 0.0)
+
+    for changes in ({}, {"step": 121}, {"phase": "validating"}, {"validation": {"loss": 0.5}}, {"phase": "ended"}):
+        lines(moment(**changes))
+
+    found = [(document["phase"], document["validation"]) for document in _documents(stream)]
+    assert found == [("training", {}), ("validating", {}), ("training", {"loss": 0.5}), ("ended", {})]
 
 
 def test_an_end_without_a_moment_prints_nothing():
@@ -112,7 +156,7 @@ def test_a_file_gets_one_document_a_second_and_the_last(moment):
     assert [document["step"] for document in _documents(stream)] == [1, 4, 5]
     assert set(_documents(stream)[0]) == {
         "event", "run", "epoch", "num_epochs", "step", "num_steps", "loss", "samples_per_s", "data_wait",
-        "comm_share", "update_share", "workers", "batch_size", "eta_s",
+        "comm_share", "update_share", "workers", "batch_size", "eta_s", "phase", "validation",
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from shoal.testing.strategy import ContractTask
 from shoal.train.checkpoint import newest_checkpoint
 from shoal.train.collective import Collective
 from shoal.train.early_stopping import EarlyStopping
-from shoal.train.reports import Diverged, Finished, Saved, Unsaved, Validated, Warned
+from shoal.train.reports import Diverged, Finished, Saved, Steps, Unsaved, Validated, Validating, Warned
 from shoal.train.saving.places import FolderPlace
 from shoal.train.worker.micro_batch import present_number
 from shoal.train.worker.stint import Stint
@@ -157,7 +157,19 @@ def test_a_run_that_gets_no_better_stops_early(work):
     line = work(epochs=9, early_stopping=EarlyStopping(patience=1, min_change=100.0))
 
     (finished,) = line.of(Finished)
-    assert (finished.step, "no better loss" in finished.why) == (8, True)
+    assert finished == Finished(step=8, why="no better loss since step 4")
+
+
+def test_that_it_validates_is_told_before_and_after_the_steps_until_then(work):
+    line = work(epochs=1)
+
+    told = [type(report) for report in line.reports if isinstance(report, Steps | Validating | Validated)]
+    assert told[-3:] == [Steps, Validating, Validated]
+    assert line.of(Validating) == [Validating(step=4)]
+
+
+def test_without_a_validation_none_is_told(work):
+    assert work(epochs=1, validation=None).of(Validating) == []
 
 
 def counting(numbers):

@@ -14,6 +14,7 @@ from shoal.base import InputError, WorkerError
 from shoal.runtime.answers import Task, run_task, settle
 from shoal.runtime.base import Resources
 from shoal.runtime.by_value import dumps
+from shoal.runtime.raised import advice
 from shoal.runtime.ray.connecting import actor_options, ray
 
 P = ParamSpec("P")
@@ -128,7 +129,7 @@ def _kill(actor: Any) -> None:  # noqa: ANN401  # as above
 def _task_error(rank: int, summary: str, text: str) -> WorkerError:
     return WorkerError(
         f"a task failed in pool worker {rank}: {summary}",
-        next_step="read the traceback below; it begins in your own code",
+        next_step=advice(text),
         role="pool",
         rank=rank,
         host=socket.gethostname(),

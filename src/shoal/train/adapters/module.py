@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from shoal.base import Json
+from shoal.base import InputError, Json
 from shoal.train.metrics import Metric
 from shoal.train.schedules import Schedule, Scheduler
 from shoal.train.task import Batch, MakeOptimizer, MakeScheduler, Outputs, Task
@@ -32,7 +32,15 @@ class ModuleTask(Task):
 
     def build(self) -> nn.Module:
         """A copy of the module, or whatever the function makes."""
-        return copy.deepcopy(self.module) if isinstance(self.module, nn.Module) else self.module()
+        if isinstance(self.module, nn.Module):
+            return copy.deepcopy(self.module)
+        made: object = self.module()
+        if not isinstance(made, nn.Module):
+            raise InputError(
+                f"cannot train what {name_of(self.module)} makes: it is a {type(made).__name__}, expected a module",
+                next_step="return a torch.nn.Module from the function given to Task.of",
+            )
+        return made
 
     def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """The named columns."""

@@ -89,7 +89,7 @@ def divergence(found: Diverged, run_id: str, checkpoint: Kept) -> DivergedError:
     return DivergedError(
         f"cannot go on with run {run_id}: the loss of step {found.step}, in epoch {found.epoch + 1}, is {found.loss}"
         f"{why}; {kept}",
-        next_step="lower the learning rate, or look at these rows",
+        next_step=f"look at it with `shoal train debug {run_id} --step {found.step}`, or lower the learning rate",
         step=found.step,
     )
 

@@ -3,15 +3,31 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from shoal.base import Ref, ShoalError
 from shoal.store import Run
 from shoal.train.journal import Journal, Progress
 from shoal.train.observing.warning import warn
-from shoal.train.reports import EpochDone, Resized, Saved, Steps, Validated, Warned, WorkerReport
+from shoal.train.reports import (
+    Cautioned,
+    EpochDone,
+    Finished,
+    Resized,
+    Saved,
+    Steps,
+    Validated,
+    Validating,
+    Warned,
+    WorkerReport,
+)
+from shoal.train.worker.cautions import MAX_CAUTIONS, caution_kind
 from shoal.train.worker.orders import Told
 
 Metric = Callable[[str, float, int], None]
+
+# A share of the time spent on the other workers from which on fewer of them may be faster.
+_MUCH_EXCHANGE = 0.4
 
 
 class RecordKeeper:
@@ -49,6 +65,9 @@ class RecordKeeper:
         self._samples: list[Steps] = []
         self._news: list[str] = []
         self._last: Progress | None = None
+        self._cautions: set[str] = set()
+        # Where the checkpoints of this process are, by step.
+        self._places: dict[int, str] = {}
 
     @property
     def told(self) -> Told:
@@ -69,6 +88,9 @@ class RecordKeeper:
             case Validated():
                 if journal.is_news(report):
                     self._record(journal.take_validation(report), report.step)
+                self._show_phase("training")
+            case Validating():
+                self._show_phase("validating")
             case Saved():
                 self._take_saved(report)
             case Resized():
@@ -77,6 +99,8 @@ class RecordKeeper:
             case Warned():
                 run.event("warning", text=report.text)
                 warn(f"run {run.id}: {report.text}", stacklevel=2)
+            case Cautioned():
+                self._take_caution(report)
             case _:
                 pass
 
@@ -91,6 +115,13 @@ class RecordKeeper:
         if self._last is not None:
             self._show(self._last)
 
+    def end(self, finished: Finished | None = None) -> None:
+        """Show the last moment of all: how the run ended, if it came to its end, and that nothing follows."""
+        if finished is not None:
+            self._news += self._last_words(finished)
+        self._show_phase("ended")
+        self._progress = None
+
     def stop_showing(self) -> None:
         """Call nobody with progress any more."""
         self._progress = None
@@ -99,9 +130,39 @@ class RecordKeeper:
         """What was told after this step is done again, and will be told again."""
         self._journal.rewind(step)
 
+    def _last_words(self, finished: Finished) -> list[str]:
+        """What whoever watched should know before they look at the result."""
+        journal, words = self._journal, []
+        if finished.why:
+            best = None if journal.best_step is None else self._places.get(journal.best_step)
+            kept = f"; the best checkpoint is {best}" if best is not None else ""
+            words.append(f"stopped early at step {finished.step}: {finished.why}{kept}")
+        share = journal.exchange_s / max(journal.seconds, 1e-9)
+        if share > _MUCH_EXCHANGE and self._last is not None and self._last.workers > 1:
+            words.append(
+                f"the workers spent {min(1.0, share):.0%} of the time on each other: one worker, or a larger batch, "
+                "may be faster"
+            )
+        return words
+
+    def _take_caution(self, report: Cautioned) -> None:
+        # Another process that is number 0, of a later attempt, warns of the same again.
+        if (kind := caution_kind(report.text)) in self._cautions or len(self._cautions) >= MAX_CAUTIONS:
+            return
+        self._cautions.add(kind)
+        run = self._run
+        run.event("worker_warning", worker=report.worker, text=report.text)
+        text = f"worker {report.worker} warned: {report.text}; all of it: shoal run logs {run.id}"
+        # Python's own way of printing it would tear a line apart that is being redrawn.
+        if self._progress is not None:
+            self.say(text)
+        else:
+            warn(text, stacklevel=3)
+
     def _take_saved(self, saved: Saved) -> None:
         run = self._run
         self._saved = saved.step
+        self._places[saved.step] = saved.path
         run.event(
             "checkpoint",
             step=saved.step,
@@ -146,6 +207,12 @@ class RecordKeeper:
             self._samples = []
         self._last = progress
         self._show(progress)
+
+    def _show_phase(self, phase: Literal["training", "validating", "ended"]) -> None:
+        # Before the first step there is no moment to show.
+        if self._last is not None:
+            self._last = replace(self._last, phase=phase, validation=self._journal.validation)
+            self._show(self._last)
 
     def _show(self, progress: Progress) -> None:
         if self._progress is not None:

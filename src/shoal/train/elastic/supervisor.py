@@ -1,5 +1,6 @@
 """The supervisor of a run: it does what the membership policy decides, and writes down what the workers tell."""
 
+from contextlib import suppress
 from time import monotonic
 
 from shoal.base import WorkerError
@@ -50,6 +51,18 @@ class Supervisor:
             WorkerError: the task's own code raised in a worker, or workers were lost more often than allowed.
             DivergedError: a loss was not finite.
         """
+        keeper = self._site.keeper
+        try:
+            checkpoint = self._finish()
+        except Exception:
+            # What ended the run says more than that nobody could be told.
+            with suppress(Exception):
+                keeper.end()
+            raise
+        keeper.end(self.finished)
+        return checkpoint
+
+    def _finish(self) -> Checkpoint:
         site = self._site
         num_attempts = site.rules.retries + 1
         for _ in range(num_attempts):

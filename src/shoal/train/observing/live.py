@@ -12,6 +12,7 @@ from shoal.train.journal import Progress
 
 # A file that somebody reads later needs no four lines a second.
 _JSON_EVERY_S = 1.0
+_GAP = "   "
 _START_OF_LINE, _CLEAR_LINE = "\r", "\x1b[2K"
 
 
@@ -28,21 +29,44 @@ class Live(Protocol):
         """Leave the display as it should stay, ready for whatever is printed next. Idempotent."""
 
 
-def describe(progress: Progress) -> str:
-    """A moment in one line, as people read it; what is not known is left out."""
+def describe(progress: Progress, width: int | None = None) -> str:
+    """A moment in one line, as people read it; what is not known is left out.
+
+    Args:
+        progress: the moment.
+        width: columns there are; what does not fit is left out, the least important first.
+    """
+    # In the order in which they are shown, each with its place in the order of importance.
+    parts = [(rank, text) for rank, text in _parts(progress) if text]
+    while len(parts) > 1 and width is not None and len(_GAP.join(text for _, text in parts)) > width:
+        parts.remove(max(parts))
+    return _GAP.join(text for _, text in parts)
+
+
+def _parts(progress: Progress) -> list[tuple[int, str]]:
     total = f" of {progress.num_steps}" if progress.num_steps is not None else ""
-    parts = [
-        f"step {progress.step:>6}{total}",
-        f"loss {progress.loss:.4f}",
-        f"{progress.samples_per_s:,.0f} samples/s",
-        f"data wait {progress.data_wait:.0%}",
-        f"comm {progress.comm_share:.0%}",
-        f"{progress.workers} worker{'' if progress.workers == 1 else 's'}",
-        f"batch {progress.batch_size}",
+    # While it is measured no steps are done: their speed, and the time left at it, would look like a standstill.
+    is_training = progress.phase == "training"
+    return [
+        (0, f"step {progress.step:>6}{total}"),
+        (1, f"loss {progress.loss:.4f}"),
+        (2, "validating" if progress.phase == "validating" else ""),
+        (5, _measures(progress)),
+        (6, f"{progress.samples_per_s:,.0f} samples/s" if progress.phase != "validating" else ""),
+        (3, f"eta {duration(progress.eta_s)}" if is_training and progress.eta_s is not None else ""),
+        (4, f"{progress.workers} worker{'' if progress.workers == 1 else 's'}"),
+        (7, f"data wait {progress.data_wait:.0%}"),
+        (8, f"comm {progress.comm_share:.0%}"),
+        (9, f"update {progress.update_share:.0%}"),
+        (10, f"batch {progress.batch_size}"),
     ]
-    if progress.eta_s is not None:
-        parts.append(f"eta {duration(progress.eta_s)}")
-    return "   ".join(parts)
+
+
+def _measures(progress: Progress) -> str:
+    """The one measure that says most: the task's own before the loss."""
+    measured = progress.validation
+    name = next((name for name in measured if name != "loss"), "loss")
+    return f"val {name} {measured[name]:.3f}" if name in measured else ""
 
 
 def duration(seconds: float) -> str:
@@ -73,12 +97,14 @@ class TerminalLine:
         """
         self._stream = stream
         self._width = width or (lambda: shutil.get_terminal_size().columns)
-        self._drawn = ""
+        self._last: Progress | None = None
 
     def __call__(self, progress: Progress) -> None:
-        """Draw the moment over the one before."""
-        self._drawn = describe(progress)
+        """Draw the moment over the one before; the last of a run ends the line."""
+        self._last = progress
         self._draw(*progress.news)
+        if progress.phase == "ended":
+            self.end()
 
     def say(self, kind: str, text: str) -> None:
         """Put a line above the one that is redrawn."""
@@ -86,15 +112,16 @@ class TerminalLine:
 
     def end(self) -> None:
         """Draw the last moment whole, as it may wrap now, and go to the next line."""
-        if self._drawn:
-            self._stream.write(_START_OF_LINE + _CLEAR_LINE + self._drawn + "\n")
+        if self._last is not None:
+            self._stream.write(_START_OF_LINE + _CLEAR_LINE + describe(self._last) + "\n")
             self._stream.flush()
-            self._drawn = ""
+            self._last = None
 
     def _draw(self, *above: str) -> None:
         lines = [_START_OF_LINE + _CLEAR_LINE + line + "\n" for line in above]
         # A line that wraps could not be drawn over: it would leave its first half behind, again and again.
-        shown = self._drawn[: max(1, self._width() - 1)]
+        room = max(1, self._width() - 1)
+        shown = "" if self._last is None else describe(self._last, room)[:room]
         self._stream.write("".join(lines) + _START_OF_LINE + _CLEAR_LINE + shown)
         self._stream.flush()
 
@@ -122,6 +149,7 @@ class PlainLines:
 class JsonLines:
     """One JSON document a line: `event` is "progress", at most once a second, or "news" or "warning", at once.
 
+    Where a run turns from training to validating, back, or to its end, that moment is written at once too.
     The last moment is always written, so that a file's last line of progress is where the run stood.
     """
 
@@ -130,13 +158,15 @@ class JsonLines:
         self._now = now
         self._written_at: float | None = None
         self._waiting: Progress | None = None
+        self._phase = "training"
 
     def __call__(self, progress: Progress) -> None:
         """Write what happened, and the moment if it is due."""
         for news in progress.news:
             self._write({"event": "news", "run": progress.run, "step": progress.step, "text": news})
         now = self._now()
-        if self._written_at is None or now - self._written_at >= _JSON_EVERY_S:
+        is_turn, self._phase = progress.phase != self._phase, progress.phase
+        if is_turn or self._written_at is None or now - self._written_at >= _JSON_EVERY_S:
             self._write_moment(progress)
             self._written_at, self._waiting = now, None
         else:

@@ -11,6 +11,7 @@ from shoal.train.environment import differences
 from shoal.train.group.meeting import join_group
 from shoal.train.reports import Apart, Finished, Ready, Warm, Warned, WorkerReport, to_message
 from shoal.train.worker.agreeing import agree
+from shoal.train.worker.cautions import telling_warnings
 from shoal.train.worker.checkpoints import Checkpoints
 from shoal.train.worker.kit import build_kit
 from shoal.train.worker.mail import Line, Mail
@@ -38,7 +39,8 @@ class Entry:
 
     def __call__(self, context: Context) -> None:
         """Train until the run is over, or until asked to stop."""
-        Worker(self.orders, context).run()
+        with telling_warnings(context):
+            Worker(self.orders, context).run()
 
 
 class Worker:

@@ -13,7 +13,7 @@ from shoal.train.batch_size.governor import make_governor
 from shoal.train.callbacks import Callbacks, Moment
 from shoal.train.diagnosis import diagnose
 from shoal.train.early_stopping import best_step
-from shoal.train.reports import Diverged, EpochDone, Unsaved, Validated
+from shoal.train.reports import Diverged, EpochDone, Unsaved, Validated, Validating
 from shoal.train.task import Batch
 from shoal.train.updating import end_epoch
 from shoal.train.validating import share_logged
@@ -207,6 +207,10 @@ class Stint:
             self._logged = {f"train.{name}": value for name, value in logged.items()}
             if kit.validator is None:
                 return {}
+            # It may take long, and whoever watches should see the last step before it, and what goes on.
+            self._tell()
+            if self._group.rank == 0:
+                kit.tell(Validating(step=kit.state.position.step))
             # A validation may take long, but none of its batches.
             numbers = count(self._group.rank, self._group.size)
 
@@ -226,7 +230,9 @@ class Stint:
         kit.state.logged.clear()
         stopping = kit.plan.early_stopping
         if stopping is not None and stopping.should_stop(values, kit.state):
-            kit.state.extras[_END] = {"why": f"no better {stopping.monitor} for {stopping.patience} validations"}
+            best = best_step(kit.state)
+            since = f"since step {best}" if best is not None else f"for {stopping.patience} validations"
+            kit.state.extras[_END] = {"why": f"no better {stopping.monitor} {since}"}
         curves = {**{f"validation.{name}": value for name, value in values.items()}, **self._logged}
         if stopping is not None and (best := best_step(kit.state)) is not None:
             curves["validation.best_step"] = float(best)
