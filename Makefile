@@ -15,6 +15,7 @@ help:
 	@echo 'make format          put the code into the house format'
 	@echo 'make docs            run every code block of the documentation'
 	@echo 'make bench NAME=start   one benchmark of benchmarks/, its bars as JSON lines'
+	@echo 'make bench NAME=train   training beside its peers, the same way (half an hour; ARGS=--quick: a few minutes)'
 	@echo 'make bench NAME=data    the loader beside its peers, in environments made under .bench (12 minutes; ARGS=--quick: one)'
 
 $(READY):

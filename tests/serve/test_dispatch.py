@@ -83,6 +83,29 @@ async def test_a_replica_that_answered_gets_what_waited_meanwhile_at_once(house)
 
 
 @in_loop
+async def test_a_replica_that_has_said_nothing_for_long_is_asked_first(house):
+    links = [house.link(1), house.link(2)]
+    asked = []
+
+    async def ask():
+        house.ask(request(1, 1, 1, 1))
+        await turn()
+        (link,) = (link for link in links if link.batch is not None)
+        asked.append(link.number)
+        house.dispatcher.on_done(link, link.compute())
+
+    # One client keeps one busy; the other is new, and then known to be well for a while.
+    for _ in range(4):
+        await ask()
+    # As if it had been two seconds ago.
+    house.dispatcher._heard_s[2] -= 2
+    await ask()
+    await ask()
+
+    assert asked == [1, 2, 1, 1, 2, 1]
+
+
+@in_loop
 async def test_the_batch_of_a_dead_replica_goes_to_another(house):
     dying, living = house.link(1), None
     exchange = house.ask(request(1, 1, 1, 1))

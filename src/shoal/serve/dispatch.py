@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Iterable
 
@@ -27,6 +28,8 @@ _MOST_TRIES = 3
 _MOST_BATCH_ROWS = 1024
 # A busy machine slows batches, and the estimate follows slowly: what takes this many times as long is stuck.
 _STUCK_FACTOR = 10.0
+# Where one replica keeps up with all clients, the others would else be given nothing for ever.
+_LONG_SILENCE_S = 1.0
 # Half of the target is for the batch that a request must wait for, half for its own.
 _BATCH_PART_OF_TARGET = 0.5
 
@@ -44,6 +47,8 @@ class Dispatcher:
         self._metrics = metrics
         self._budget_s = target_ms / 1000 * _BATCH_PART_OF_TARGET
         self._most_batch_s = most_batch_s
+        # By the replicas' numbers, when each has last answered.
+        self._heard_s: dict[int, float] = {}
         # What a row costs in a full batch, and the most that any does.
         self._row_s: dict[Key, float] = {}
         self._dearest_row_s = 0.0
@@ -143,8 +148,10 @@ class Dispatcher:
         self._metrics.replica_deaths += 1
         batch = link.batch
         if batch is None:
+            self._heard_s.pop(link.number, None)
             return
         self._finish(link, batch.number)
+        del self._heard_s[link.number]
         for request in batch.requests:
             request.num_tries += 1
             request.runs_alone = request.runs_alone or request.num_tries == _MOST_TRIES - 1
@@ -179,10 +186,15 @@ class Dispatcher:
 
     def _pump(self) -> None:
         self._is_pump_due = False
-        for link in list(self.links.values()):
+        for link in self._in_turn():
             if not self.queue.num_requests:
                 return
             self._feed(link)
+
+    def _in_turn(self) -> list[ReplicaLink]:
+        """All replicas; first those that have answered nothing for long, as only work shows that one hangs."""
+        silent_s = time.monotonic() - _LONG_SILENCE_S
+        return sorted(self.links.values(), key=lambda link: self._heard_s.get(link.number, -math.inf) > silent_s)
 
     def _feed(self, link: ReplicaLink) -> None:
         if not link.is_idle:
@@ -209,6 +221,7 @@ class Dispatcher:
         assert batch is not None
         assert batch.number == number
         link.batch = None
+        self._heard_s[link.number] = time.monotonic()
         self._num_running -= len(batch.requests)
         self._release(batch.requests)
         return batch
