@@ -165,6 +165,8 @@ def test_killed_replicas_lose_no_request_and_come_back(scorer, eventually):
 @pytest.mark.slow
 def test_a_replica_that_hangs_is_killed_and_loses_no_request(scorer, eventually):
     with start(scorer, port=0, replicas=2, most_batch_s=1.5) as server, Traffic(server) as traffic:
+        # One that is still loading has no work yet that it could hang in.
+        eventually(lambda: num_able(server) == 2)
         hanging = server.pids()["replicas"][0]
         os.kill(hanging, signal.SIGSTOP)
         eventually(lambda: hanging not in server.pids()["replicas"])
