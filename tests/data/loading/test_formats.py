@@ -5,37 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal.base import ConfigError, InputError, UnsupportedError
-from shoal.data import Column, Dataset, Schema
+from shoal.data import Dataset
 from shoal.data.loading.buffers import Allocate, Buffers
 from shoal.data.loading.formats import make_formatter
 from shoal.data.loading.gather import RowGatherer, Stretch
-from shoal.data.loading.packed import Packed, pack
 from shoal.data.storage.shard import OpenBatch
-
-SCHEMA = Schema(
-    (
-        Column(name="image", dtype="uint8", shape=(2, 2)),
-        Column(name="weight", dtype="float32", nullable=True),
-        Column(name="text", dtype="string"),
-        Column(name="tags", dtype="int16", is_list=True),
-        Column(name="when", dtype="timestamp"),
-    )
-)
-
-
-def arrays() -> dict[str, object]:
-    return {
-        "image": np.arange(12, dtype=np.uint8).reshape(3, 2, 2),
-        "weight": np.array([0.5, 0, 1.5], np.float32),
-        "weight_mask": np.array([True, False, True]),
-        "text": pack(["a", "", "übel"], SCHEMA["text"]),
-        "tags": Packed(np.array([1, 2, 3], np.int16), np.array([0, 2, 2, 3])),
-        "when": np.array([1, 2, 3]),
-    }
+from shoal.testing.columns import MIXED_SCHEMA, mixed_arrays
 
 
 def test_numpy_batches_hold_text_as_objects_and_lists_packed() -> None:
-    batch = make_formatter("numpy", SCHEMA, {}, None, None)(arrays())
+    batch = make_formatter("numpy", MIXED_SCHEMA, {}, None, None)(mixed_arrays())
 
     assert batch["text"].tolist() == ["a", "", "übel"]
     assert batch["tags"].tolist() == [1, 2, 3]
@@ -44,7 +23,7 @@ def test_numpy_batches_hold_text_as_objects_and_lists_packed() -> None:
 
 
 def test_padding_names_where_rows_end() -> None:
-    batch = make_formatter("numpy", SCHEMA, {"tags": -1, "text": 0}, None, None)(arrays())
+    batch = make_formatter("numpy", MIXED_SCHEMA, {"tags": -1, "text": 0}, None, None)(mixed_arrays())
 
     assert batch["tags"].tolist() == [[1, 2], [-1, -1], [3, -1]]
     assert batch["tags_lengths"].tolist() == [2, 0, 1]
@@ -56,7 +35,7 @@ def test_padding_names_where_rows_end() -> None:
 def test_tensors_hold_text_as_bytes_and_instants_as_microseconds() -> None:
     torch = pytest.importorskip("torch")
 
-    batch = make_formatter("torch", SCHEMA, {"tags": 0}, None, None)(arrays())
+    batch = make_formatter("torch", MIXED_SCHEMA, {"tags": 0}, None, None)(mixed_arrays())
 
     assert bytes(batch["text"].numpy()) == "aübel".encode()
     assert batch["text_offsets"].tolist() == [0, 1, 1, 6]
@@ -67,7 +46,7 @@ def test_tensors_hold_text_as_bytes_and_instants_as_microseconds() -> None:
 @pytest.mark.slow  # importing torch takes seconds
 def test_a_transforms_own_tensors_and_objects_pass_through() -> None:
     torch = pytest.importorskip("torch")
-    formatter = make_formatter("torch", SCHEMA, {}, None, None)
+    formatter = make_formatter("torch", MIXED_SCHEMA, {}, None, None)
     tensor, frozen = torch.ones(2), np.zeros(3)
     frozen.flags.writeable = False
 
@@ -84,7 +63,7 @@ def test_a_transforms_own_tensors_and_objects_pass_through() -> None:
 @pytest.mark.slow  # importing torch takes seconds
 def test_unusual_arrays_of_a_transform_become_tensors_or_are_named() -> None:
     pytest.importorskip("torch")
-    formatter = make_formatter("torch", SCHEMA, {}, None, None)
+    formatter = make_formatter("torch", MIXED_SCHEMA, {}, None, None)
     numbers = np.arange(6, dtype=np.int32)
 
     batch = formatter({"back": numbers[::-1], "other": numbers.astype(">i4"), "words": np.array(["a", "üb"]),
@@ -102,7 +81,7 @@ def test_arrays_that_may_not_be_written_to_are_copied() -> None:
     torch = pytest.importorskip("torch")
     fixed = [np.frombuffer(content, np.uint8) for content in (b"ab", b"c")]
 
-    batch = make_formatter("torch", SCHEMA, {}, None, None)(
+    batch = make_formatter("torch", MIXED_SCHEMA, {}, None, None)(
         {"one": fixed[0], "ragged": fixed, "text": np.array(["a", "bb"], object)}
     )
     batch["one"][0] = batch["ragged"][0][0] = 0
@@ -138,7 +117,7 @@ def leaves(batch: object) -> list[object]:
 def test_whatever_is_kept_of_a_batch_never_changes(
     gatherer: RowGatherer, format: str, pad: dict[str, int], memory: Allocate | None, seed: int
 ) -> None:
-    formatter, rng, kept = make_formatter(format, SCHEMA, pad, None, None), np.random.default_rng(seed), []
+    formatter, rng, kept = make_formatter(format, MIXED_SCHEMA, pad, None, None), np.random.default_rng(seed), []
     formatter.buffers = Buffers(memory)
     for _ in range(12):
         rows = rng.integers(0, gatherer.num_rows, int(rng.integers(5, 8)))
@@ -159,8 +138,8 @@ def gatherer() -> RowGatherer:
         pa.array([rng.integers(0, 99, int(rng.integers(0, 5))).tolist() for _ in range(count)], pa.list_(pa.int16())),
         pa.array(rng.integers(0, 2**50, count), pa.timestamp("us")),
     ]
-    batch = pa.RecordBatch.from_arrays(columns, names=list(SCHEMA.names))
-    return RowGatherer([Stretch(lambda: OpenBatch(batch), 0, count)], SCHEMA)
+    batch = pa.RecordBatch.from_arrays(columns, names=list(MIXED_SCHEMA.names))
+    return RowGatherer([Stretch(lambda: OpenBatch(batch), 0, count)], MIXED_SCHEMA)
 
 
 @pytest.mark.slow  # importing torch takes seconds
@@ -171,7 +150,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
     for options in ({"device": "cuda", "pin_memory": None}, {"device": None, "pin_memory": True}):
         with pytest.raises(UnsupportedError, match="needs CUDA"):
-            make_formatter("torch", SCHEMA, {}, **options)  # type: ignore[arg-type]
+            make_formatter("torch", MIXED_SCHEMA, {}, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.gpu
@@ -199,4 +178,4 @@ def test_batches_reach_the_device_whole_through_pinned_memory(dataset: Dataset) 
 )
 def test_settings_that_contradict_are_refused(format: str, pad: dict[str, int], device: str | None, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        make_formatter(format, SCHEMA, pad, device, None)  # type: ignore[arg-type]  # what a user may write
+        make_formatter(format, MIXED_SCHEMA, pad, device, None)  # type: ignore[arg-type]  # what a user may write
