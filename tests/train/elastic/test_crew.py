@@ -18,6 +18,7 @@ import shoal.data
 import shoal.store
 from shoal.base import DivergedError, RemoteError, StorageFullError, WorkerError
 from shoal.runtime import LocalRuntime, Report
+from shoal.testing.faulty import claim
 from shoal.testing.strategy import ContractTask
 from shoal.train.callbacks import Callback
 from shoal.train.collective import Collective
@@ -63,14 +64,6 @@ def misbehave(fault):
     if fault == "memory":
         raise MemoryError
     os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "leave": signal.SIGTERM}[fault])
-
-
-def claim(path):
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return False
-    return True
 
 
 @dataclass
