@@ -31,8 +31,8 @@ PEERS_OF_TWO = ("ddp", "accelerate", "lightning", "ray")
 TIMEOUT_S = 300
 # Shoal's workers keep what they free for the next step. Whoever knows the C library can have that everywhere, so every
 # peer has it too; "as it comes" is the plain loop without.
-KEEPS_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "2147483647", "MALLOC_MMAP_THRESHOLD_": "33554432"}
-AS_IT_COMES = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
+KEEPS_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "2147483647", "MALLOC_MMAP_MAX_": "0"}
+AS_IT_COMES = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_MMAP_MAX_": "65536"}
 
 Bars = list[dict]
 

@@ -158,7 +158,20 @@ def test_the_words_of_the_command_line_are_those_of_fit(shoal, task, dataset, fi
         *("train", "run", task, "--data", dataset.path, "--workers", "1-4", "--validate-every", 5, "--accumulate", 2),
         *("--checkpoint-every", "10min", "--keep", 3, "--keep-for", "2h", "--to", "kept", "--report-to", "tensorboard"),
         *("--runtime", "ray", "--threads", 2, "--early-stopping", "accuracy:5", "--max-steps", 7, "--replay", "r-0009"),
-        *("--retries", 0, "--heartbeat", "3s", "--step-timeout", "1min", "--name", "mine", "--num-virtual", 8),
+        *(
+            "--device",
+            "cuda:1",
+            "--retries",
+            0,
+            "--heartbeat",
+            "3s",
+            "--step-timeout",
+            "1min",
+            "--name",
+            "mine",
+            "--num-virtual",
+            8,
+        ),
     )
 
     (given,) = fitted
@@ -170,6 +183,7 @@ def test_the_words_of_the_command_line_are_those_of_fit(shoal, task, dataset, fi
         "runtime": "ray", "name": "mine", "accumulate": 2, "validate_every_steps": 5, "checkpoint_every_s": 600.0,
         "keep_checkpoints": 3, "keep_checkpoints_s": 7200.0, "checkpoints_to": "kept", "report_to": ("tensorboard",),
         "retries": 0, "heartbeat_s": 3.0, "step_timeout_s": 60.0, "replay": "r-0009",
+        "device": "cuda:1",
     }  # fmt: skip
 
 
@@ -378,3 +392,13 @@ def _worker(supervisor, number):
 
 def open_checkpoint(address):
     return {path.name: path.read_bytes() for path in Path(address).iterdir() if path.suffix == ".safetensors"}
+
+
+@pytest.mark.slow
+def test_the_device_of_a_run_is_left_to_its_record_unless_told(shoal, resumed):
+    calls, _ = resumed
+
+    shoal("train", "resume", "r-0001")
+    shoal("train", "resume", "r-0001", "--device", "cpu")
+
+    assert [given["device"] for given in calls] == [None, "cpu"]

@@ -86,3 +86,13 @@ def test_without_an_average_nothing_happens():
 
     assert state.extras == {}
     assert equal(before, weights(state))
+
+
+def test_an_average_that_was_read_elsewhere_comes_to_its_weights(state):
+    """As from a checkpoint, which is read into host memory."""
+    state.module.to("meta")
+    assert state.extras["ema"]["0.weight"].device.type == "cpu"
+
+    move_average(state)
+
+    assert {tensor.device.type for tensor in state.extras["ema"].values()} == {"meta"}

@@ -90,3 +90,22 @@ def test_a_build_that_forgets_its_return_is_told():
     with pytest.raises(InputError, match=r"build\(\) returned NoneType") as caught:
         build_state(Forgetful(), seed=0, num_steps=1)
     assert "return a torch.nn.Module" in caught.value.next_step
+
+
+def test_a_model_goes_to_its_device_before_it_gets_optimisers():
+    state = build_state(ContractTask(), seed=1, num_steps=2, device=torch.device("meta"))
+
+    assert {tensor.device.type for tensor in state.module.state_dict().values()} == {"meta"}
+    assert state.optimizers[0].param_groups[0]["params"][0] is state.module[0].weight
+
+
+def test_what_a_task_has_placed_itself_stays_there():
+    class Placed(ContractTask):
+        def build(self):
+            module = super().build()
+            module[0].to("meta")
+            return module
+
+    module = build_state(Placed(), seed=1, num_steps=2, device=torch.device("mps")).module
+
+    assert [module[0].weight.device.type, module[4].weight.device.type] == ["meta", "cpu"]

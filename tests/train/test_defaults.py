@@ -4,7 +4,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from shoal.base import ConfigError
-from shoal.train.defaults import choose_workers, recorded_workers, usual_batch_size
+from shoal.train.defaults import choose_workers, recorded_device, recorded_workers, usual_batch_size
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,10 @@ def test_a_run_remembers_its_workers(environment, expected):
     store = SimpleNamespace(runs=SimpleNamespace(events=lambda _: events))
 
     assert recorded_workers(store, SimpleNamespace(id="r-0001", environment=environment)) == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"), [({"device": "cuda:1"}, "cuda:1"), ({"device": "auto"}, None), ({}, None)]
+)
+def test_a_run_remembers_the_device_that_was_asked_for(environment, expected):
+    assert recorded_device(SimpleNamespace(environment=environment)) == expected

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from shoal.base import InputError, UnsupportedError
-from shoal.train.layout import Buffers, Layout
+from shoal.train.layout import Buffers, Layout, exchange_device
 
 
 def test_gradients_keep_the_memory_order_of_their_parameter():
@@ -55,3 +55,18 @@ def test_complex_numbers_are_refused():
 
     with pytest.raises(UnsupportedError, match="complex64"):
         Layout(module)
+
+
+def test_contributions_and_buffers_are_on_the_module_s_device():
+    layout = Layout(nn.BatchNorm1d(4))
+    layout.device = torch.device("meta")
+
+    assert layout.new().data.device.type == "meta"
+    assert {flat.device.type for flat in [*Buffers(layout).floats, *Buffers(layout).counters]} == {"meta"}
+
+
+def test_a_module_on_several_devices_brings_its_gradients_to_the_cpu():
+    module = nn.Sequential(nn.Linear(2, 2, device="meta"), nn.Linear(2, 2))
+
+    assert exchange_device(module).type == "cpu"
+    assert exchange_device(module[0]).type == "meta"

@@ -1,4 +1,5 @@
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ import torch
 import shoal.store
 from shoal.base import InputError, NotFoundError
 from shoal.testing.strategy import ContractTask
-from shoal.train import Callback, Collective, fit
+from shoal.train import Callback, Collective, fit, replaying
 from shoal.train.replaying import replay
 from shoal.train.saving.packing import pack_state
 
@@ -131,3 +132,20 @@ def test_what_is_no_training_is_refused(store):
 
     with pytest.raises(NotFoundError, match="of kind 'flow'"):
         replay(run.id, 1, store=store)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "expected"),
+    [
+        ("cpu", None, "cpu"),
+        (None, "cpu", "cpu"),
+        ("cuda:1", None, None),
+        (None, "cuda, H100", None),
+        (None, None, None),
+    ],
+)
+def test_it_is_done_on_the_kind_of_device_that_the_run_was_on(make_plan, asked, found, expected):
+    checkpoint = found and SimpleNamespace(environment={"device": found})
+    replayer = replaying._Replayer(make_plan(), "r-0001", 3, "", {}, asked)
+
+    assert replayer._device(checkpoint) == expected

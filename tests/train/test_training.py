@@ -206,6 +206,32 @@ def test_too_many_workers_are_refused_before_anything_starts(datasets, tmp_path)
         assert store.runs.list() == []
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda"])
+def test_a_device_that_cannot_be_is_refused_before_anything_starts(datasets, tmp_path, monkeypatch, device):
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
+    with shoal.store.open(tmp_path / ".shoal") as store:
+        with pytest.raises(ConfigError, match=f"device='{device}'"):
+            fit(ContractTask(), datasets[0], device=device, store=store, **SETTINGS)
+
+        assert store.runs.list() == []
+
+
+@pytest.mark.slow
+def test_the_device_is_recorded_and_taken_again(datasets, tmp_path):
+    def interrupt(progress):
+        if progress.step >= 1:
+            raise KeyboardInterrupt
+
+    with shoal.store.open(tmp_path / ".shoal") as store:
+        with pytest.raises(KeyboardInterrupt):
+            fit(ContractTask(), datasets[0], device="cpu", store=store, progress=interrupt, epochs=50, batch_size=16)
+        (run,) = store.runs.list()
+        result = resume(run.id, store=store)
+
+        assert store.runs.get(run.id).environment["device"] == "cpu"
+        assert result.checkpoint.environment["device"] == "cpu"
+
+
 def test_no_rows_are_refused(datasets, tmp_path):
     empty = datasets[0].split(1e-9, 0.5)[0]
 

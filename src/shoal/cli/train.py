@@ -50,8 +50,14 @@ _WORKERS = click.option(
     help="Processes; 1-4: as many as the machine has processors for.",
 )
 
-# What a run and its resumption may have differently: it changes the time, never the weights.
+# What a run and its resumption may have differently: it changes the time, never the weights; but for the device, of
+# which a resumption tells.
 _HOW = _together(
+    click.option(
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda or one GPU, as in cuda:1; left out, as before, or a GPU if there is one.",
+    ),
     click.option("--runtime", default="local", show_default=True, help="Where they run: local, ray, env."),
     click.option("--report-to", multiple=True, metavar="NAME", help="Curves also to tensorboard or wandb."),
     click.option(

@@ -12,14 +12,18 @@ import numpy as np
 
 from shoal.base import SharedBlock
 from shoal.train.base import Group, PeerLostError
+from shoal.train.device import CPU
 from shoal.train.group.meeting import Meeting, join_group
+from shoal.train.group.staged import StagedGroup
 
 # What a member sends once it has joined, and when it lost another.
 JOINED, LOST = "joined", "lost"
+# As `join_group` does.
+Join = Callable[[Meeting, Callable[[], bool]], Group]
 
 
 def take_part(
-    meeting: Meeting, flag_name: str, line: Connection, work: Callable[..., Any], args: Sequence[Any]
+    meeting: Meeting, flag_name: str, line: Connection, join: Join, work: Callable[..., Any], args: Sequence[Any]
 ) -> None:
     """Join, work, and send what came of it. A raised flag names the generation whose members are to give up."""
     flag = SharedBlock.attach(flag_name).view(np.int64, (1,))
@@ -33,7 +37,7 @@ def take_part(
 
     group: Group | None = None
     try:
-        group = join_group(meeting, interrupted)
+        group = join(meeting, interrupted)
         line.send(JOINED)
         line.send(work(group, *args))
     except PeerLostError:
@@ -41,6 +45,25 @@ def take_part(
     finally:
         if group is not None:
             group.close()
+
+
+def join_staged(meeting: Meeting, interrupted: Callable[[], bool]) -> Group:
+    """Join, and let what is combined go through the group's memory from another, as from a GPU's."""
+    return StagedGroup(join_group(meeting, interrupted), CPU)
+
+
+def join_over_gloo(meeting: Meeting, interrupted: Callable[[], bool]) -> Group:
+    """Join, and combine over torch's gloo, which stands in for NCCL on the CPU."""
+    from shoal.train.group.accelerated import AcceleratedGroup, connect  # loads torch.distributed
+
+    inner = join_group(meeting, interrupted)
+    try:
+        found = connect(inner, CPU, backend="gloo", host="127.0.0.1", interrupted=interrupted)
+        assert not isinstance(found, str), found
+    except BaseException:
+        inner.close()
+        raise
+    return AcceleratedGroup(inner, CPU, found)
 
 
 def combine_often(group: Group, num_bytes: int, num_pieces: int, rounds: int) -> list[tuple[int, list[int]]]:
@@ -111,6 +134,20 @@ def stop_within_reduce(group: Group, num_bytes: int, victim: int, number: int) -
 
     group.memory(num_bytes)
     group.combine(num_bytes, fatal)
+
+
+def outlive(group: Group, next_name: str, join: Join, num_bytes: int) -> list[tuple[int, list[int]]]:
+    """Member 1 of 3 is killed; the others meet again on this host and combine."""
+    try:
+        stop_within_reduce(group, num_bytes, 1, signal.SIGKILL)
+    except PeerLostError:
+        group.close()
+    meeting = Meeting(kind="shared", name=next_name, rank=group.rank // 2, size=2, generation=2)
+    again = join(meeting, lambda: False)
+    try:
+        return combine_often(again, num_bytes, 2, 3)
+    finally:
+        again.close()
 
 
 def _bytes_of(rank: int, turn: int, length: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -25,6 +25,10 @@ def move_average(state: TrainState) -> None:
     with torch.no_grad():
         average = state.extras[_NAME]
         params = _learned(state)
+        # A checkpoint is read into host memory: the optimisers move what is theirs to the weights, and this does here.
+        average.update(
+            {name: average[name].to(param.device) for name, param in params.items() if _is_apart(average[name], param)}
+        )
         # All at once: as one call per parameter it takes longer than the optimiser's own step.
         torch._foreach_lerp_([average[name] for name in params], list(params.values()), 1 - decay)
 
@@ -52,6 +56,10 @@ def averaged(state: TrainState) -> Iterator[None]:
         with torch.no_grad():
             for name, param in params.items():
                 param.copy_(kept[name])
+
+
+def _is_apart(average: torch.Tensor, param: torch.Tensor) -> bool:
+    return average.device != param.device
 
 
 def _learned(state: TrainState) -> dict[str, torch.Tensor]:

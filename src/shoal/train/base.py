@@ -77,7 +77,8 @@ class GlobalBatch:
 
 
 # From (every member's memory in rank order, target, start, stop): fills target[start:stop] with what those bytes of all
-# members together come to. Starts are multiples of 64.
+# members together come to. Starts are multiples of 64. A memory is uint8 [num_bytes], or [pieces, bytes of each] with
+# rows of any stride; of it only those bytes are there.
 Reduce = Callable[[Sequence[torch.Tensor], torch.Tensor, int, int], None]
 
 
@@ -100,7 +101,7 @@ class Group(Protocol):
         """uint8 [num_bytes], where this member puts what it brings to `combine`; the same one at every call.
 
         Free for writing until `combine` is called, and again when that has returned. All ask for the same size: one or
-        more pieces, behind each other, of what `combine` is then asked for.
+        more pieces, behind each other, of what `combine` is then asked for. It is on the device that the group is for.
         """
 
     def combine(self, num_bytes: int, reduce: Reduce, note: int = 0) -> tuple[torch.Tensor, list[int]]:

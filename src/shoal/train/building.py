@@ -9,6 +9,7 @@ from shoal.base import ConfigError, InputError, UnsupportedError
 from shoal.train.averaging import apply_average, begin_average
 from shoal.train.base import Position, TrainState
 from shoal.train.light_torch import without_compiler
+from shoal.train.random_streams import seed_generators
 from shoal.train.schedules import Schedule
 from shoal.train.task import Task
 
@@ -33,7 +34,9 @@ def check_task(task: Task) -> None:
         )
 
 
-def build_state(task: Task, *, seed: int, num_steps: int, compiled: bool = True) -> TrainState:
+def build_state(
+    task: Task, *, seed: int, num_steps: int, compiled: bool = True, device: torch.device | None = None
+) -> TrainState:
     """Build model, optimisers and schedules, with random numbers from the seed alone.
 
     Args:
@@ -41,6 +44,8 @@ def build_state(task: Task, *, seed: int, num_steps: int, compiled: bool = True)
         seed: of the run.
         num_steps: of the whole run, for the schedules.
         compiled: whether the task's wish to be compiled is heeded.
+        device: where the model goes once it is built on the CPU, with the same first weights everywhere; unless the
+            task has put some of it elsewhere itself. None leaves it where it is.
 
     Raises:
         ConfigError: a setting of the task is wrong, or it has no optimiser.
@@ -48,8 +53,9 @@ def build_state(task: Task, *, seed: int, num_steps: int, compiled: bool = True)
         UnsupportedError: the task asks for compilation where no compiler is.
     """
     check_task(task)
-    torch.default_generator.manual_seed(seed)
-    module = _built(task)
+    device = device or torch.device("cpu")
+    seed_generators(seed, [device])
+    module = _placed(_built(task), device)
     with without_compiler():
         optimizers = _optimizers(task, module)
         schedules = [Schedule.of(made) for made in task.schedules(optimizers, num_steps) if made is not None]
@@ -84,6 +90,12 @@ def _built(task: Task) -> nn.Module:
             next_step="return a torch.nn.Module from build()",
         )
     return module
+
+
+def _placed(module: nn.Module, device: torch.device) -> nn.Module:
+    tensors = [*module.parameters(), *module.buffers()]
+    is_placed = any(tensor.device.type != "cpu" for tensor in tensors)
+    return module if is_placed or device.type == "cpu" else module.to(device)
 
 
 def _optimizers(task: Task, module: nn.Module) -> list[torch.optim.Optimizer]:

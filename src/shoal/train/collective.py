@@ -13,6 +13,7 @@ import torch
 
 from shoal.base import ConfigError
 from shoal.train.base import GlobalBatch, Group, PeerLostError, StepOutcome, TrainState
+from shoal.train.device import explaining_determinism
 from shoal.train.layout import Contribution
 from shoal.train.reduction import Reduction
 from shoal.train.tree import block, reduce_leaves
@@ -80,7 +81,8 @@ class CollectiveStepper:
 
     def step(self, batch: GlobalBatch, note: int = 0) -> StepOutcome:
         """Compute the own block, reduce with the others, step the optimisers."""
-        bad_parts = self._compute(batch)
+        with explaining_determinism():
+            bad_parts = self._compute(batch)
         began = monotonic()
         size = self._virtual.layout.size_bytes
         try:

@@ -1,4 +1,4 @@
-"""What a call leaves open: how many workers, and how many rows a batch has."""
+"""What a call leaves open: how many workers, where they compute, and how many rows a batch has."""
 
 import os
 import re
@@ -10,6 +10,8 @@ from shoal.store import RunRecord, Store
 
 # Rows of a batch where nothing says otherwise.
 _USUAL_BATCH = 64
+# How a record says that nobody asked for a device.
+AUTO = "auto"
 
 
 def choose_workers(least: int, most: int, threads: int) -> int:
@@ -39,3 +41,9 @@ def recorded_workers(store: Store, record: RunRecord) -> int | tuple[int, int]:
         return least if least == most else (least, most)
     known: list[Any] = [e.fields["workers"] for e in store.runs.events(record.id) if e.kind == "generation"]
     return max(len(known[-1]), 1) if known else 1
+
+
+def recorded_device(record: RunRecord) -> str | None:
+    """The device that a run was started with; None where nobody asked for one."""
+    asked = str(record.environment.get("device", AUTO))
+    return None if asked == AUTO else asked

@@ -12,14 +12,28 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def describe_environment() -> dict[str, str]:
-    """The present process, in words that are equal exactly where bits can be expected to be equal."""
+def describe_environment(device: torch.device | None = None) -> dict[str, str]:
+    """The present process, in words that are equal exactly where bits can be expected to be equal.
+
+    With the device that it computes on, if that is given: only a worker knows.
+    """
     return {
+        **({} if device is None else _describe_device(device)),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "machine": platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
+    }
+
+
+def _describe_device(device: torch.device) -> dict[str, str]:
+    if device.type != "cuda":
+        return {"device": device.type}
+    return {
+        "device": f"cuda, {torch.cuda.get_device_name(device)}",
+        "cuda": str(torch.version.cuda or torch.version.hip),
+        "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]  # torch has no types here
     }
 
 

@@ -27,12 +27,14 @@ class Section:
 class Layout:
     """Where each gradient and buffer of a module lies in one flat piece of bytes; the same on every worker.
 
-    `size_bytes` is a multiple of 64, so that pieces may lie behind each other.
+    `size_bytes` is a multiple of 64, so that pieces may lie behind each other. `device` is where they are filled: a
+    group's memory must be there. `devices` are all that the module is on.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.params = [param for param in module.parameters() if param.requires_grad]
         self.buffers = list(module.buffers())
+        self.device, self.devices = exchange_device(module), devices_of(module)
         _check(module, [*self.params, *self.buffers])
         # Wide types first keeps every section aligned to its own width.
         dtypes = {tensor.dtype for tensor in [*self.params, *self.buffers]} | {torch.float64}
@@ -49,7 +51,7 @@ class Layout:
 
     def new(self) -> "Contribution":
         """An empty contribution."""
-        return Contribution(self, torch.zeros(self.size_bytes, dtype=torch.uint8))
+        return Contribution(self, torch.zeros(self.size_bytes, dtype=torch.uint8, device=self.device))
 
 
 class Contribution:
@@ -93,7 +95,10 @@ class Buffers:
 
     def __init__(self, layout: Layout) -> None:
         self._originals = layout.buffers
-        flats = {section.dtype: torch.zeros(section.num_buffers, dtype=section.dtype) for section in layout.sections}
+        flats = {
+            section.dtype: torch.zeros(section.num_buffers, dtype=section.dtype, device=layout.device)
+            for section in layout.sections
+        }
         self._views = _views(layout.buffers, flats)
         self.floats = [flat for dtype, flat in flats.items() if dtype.is_floating_point]
         self.counters = [flat for dtype, flat in flats.items() if not dtype.is_floating_point]
@@ -105,6 +110,17 @@ class Buffers:
     def put_back(self) -> None:
         """Copy to the module."""
         copy_each(self._originals, self._views)
+
+
+def exchange_device(module: nn.Module) -> torch.device:
+    """Where a module's gradients are put together: on its device, or on the CPU where it is spread over several."""
+    devices = devices_of(module)
+    return devices.pop() if len(devices) == 1 else torch.device("cpu")
+
+
+def devices_of(module: nn.Module) -> set[torch.device]:
+    """Where a module's parameters are."""
+    return {param.device for param in module.parameters()}
 
 
 def copy_each(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:

@@ -40,7 +40,8 @@ class Reduction:
             into = target[section.start : section.end].view(section.dtype)
             low = (max(start, section.start) - section.start) // width
             high = (min(stop, section.end) - section.start) // width
-            step = max(self._step_bytes // width, 1)
+            # A GPU is given all at once: to begin with a stretch costs it more than to add it up.
+            step = max(self._step_bytes // width, 1) if target.device.type == "cpu" else max(high - low, 1)
             for first in range(low, high, step):
                 place = slice(first, min(first + step, high))
                 if section.dtype.is_floating_point:
@@ -54,8 +55,9 @@ class Reduction:
         self._memories = memories
         self._parts = [{} for _ in self._sections]
         for memory, roots in zip(memories, self.roots, strict=True):
+            pieces = memory.view(-1, self._piece_bytes)
             for index, root in enumerate(roots):
-                piece = memory[index * self._piece_bytes : (index + 1) * self._piece_bytes]
+                piece = pieces[index]
                 for found, section in zip(self._parts, self._sections, strict=True):
                     found[root] = piece[section.start : section.end].view(section.dtype)
 

@@ -15,9 +15,11 @@ import shoal.store as stores
 from shoal.base import InputError, NotFoundError
 from shoal.store import Store
 from shoal.train.base import GlobalBatch, Group, StepOutcome, Stepper, Strategy, TrainState
-from shoal.train.checkpoint import load_state, newest_checkpoint
+from shoal.train.checkpoint import Checkpoint, load_state, newest_checkpoint
+from shoal.train.defaults import recorded_device
 from shoal.train.group.solo import Solo
 from shoal.train.intercepting import Watch, intercepting
+from shoal.train.layout import exchange_device
 from shoal.train.plan import Plan
 from shoal.train.record import warn_of_other_code
 from shoal.train.saving.packing import pack_state, unpack_state
@@ -145,7 +147,8 @@ class Replay:
 def replay(run_id: str, step: int, *, store: Store | None = None, task: Task | None = None) -> Replay:
     """Rebuild a run's state from its last checkpoint before a step, and do the steps up to it again, in this process.
 
-    Nothing is recorded, no callback is called, and the run itself stays as it is.
+    Nothing is recorded, no callback is called, and the run itself stays as it is. What was on a GPU is done on one
+    again, if there is one here.
 
     Args:
         run_id: as `Result.run` or `shoal run list` give it.
@@ -175,7 +178,8 @@ def replay(run_id: str, step: int, *, store: Store | None = None, task: Task | N
             plan = replace(plan, schedule=tuple(replayed_schedule(store, run_id)))
         recorded = {point.step: point.value for point in store.metrics.curve(run_id, "train.loss")}
         place = place_of_run(plan.checkpoints_to, run_folder=store.home / "runs" / run_id, run_id=run_id)
-    return _Replayer(plan, run_id, step, place, recorded).go()
+        device = recorded_device(record)
+    return _Replayer(plan, run_id, step, place, recorded, device).go()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +213,9 @@ class _Reached(Exception):  # noqa: N818  # nothing went wrong: it only leaves t
 class _Replayer:
     """Takes the same part as a lone worker of the run, up to the step."""
 
-    def __init__(self, plan: Plan, run: str, step: int, place: str, recorded: Mapping[int, float]) -> None:
+    def __init__(
+        self, plan: Plan, run: str, step: int, place: str, recorded: Mapping[int, float], device: str | None
+    ) -> None:
         self._run = run
         self._number = step
         self._recorded = recorded
@@ -218,19 +224,20 @@ class _Replayer:
         strategy = cast("Strategy", _StopBefore(plan.strategy, step, self._losses, self._steppers))
         self._plan = replace(plan, strategy=strategy, callbacks=())
         self._place = place
+        self._asked = device
 
     def go(self) -> Replay:
         """Do the steps before."""
         pulse = Pulse(lambda _: None, every_s=3600.0)
         try:
-            orders = Orders(plan=self._plan, checkpoints=self._place, first=None)
-            kit = build_kit(orders, Mail(_Silence()), pulse, lambda _: None)
             checkpoint = newest_checkpoint(self._place, up_to=self._number - 1)
+            orders = Orders(plan=self._plan, checkpoints=self._place, first=None, device=self._device(checkpoint))
+            kit = build_kit(orders, Mail(_Silence()), pulse, lambda _: None)
             if checkpoint is not None:
                 load_state(checkpoint, kit.state)
             began = kit.state.position.step
             try:
-                Stint(kit, Solo(), None).run()
+                Stint(kit, Solo(exchange_device(kit.state.module)), None).run()
             except _Reached as reached:
                 return self._made(kit, reached.batch, began)
         finally:
@@ -239,6 +246,13 @@ class _Replayer:
             f"cannot replay step {self._number} of {self._run}: the run ends after step {kit.state.position.step}",
             next_step="give an earlier step",
         )
+
+    def _device(self, checkpoint: Checkpoint | None) -> str | None:
+        """The kind of device that the run was on, as far as this machine has it."""
+        found = None if checkpoint is None else checkpoint.environment.get("device")
+        known = found or self._asked
+        # Which of several GPUs it was does not matter.
+        return "cpu" if known == "cpu" else None
 
     def _made(self, kit: Kit, batch: GlobalBatch, began: int) -> Replay:
         position = kit.state.position

@@ -71,6 +71,7 @@ class Session:
         rules: how many workers, when one counts as lost, and how often that may happen.
         report_to: names of who else is told the metrics.
         began: the caller's own first moment, on the monotonic clock.
+        device: where workers compute, as `check_device` has it.
     """
 
     plan: Plan
@@ -79,6 +80,7 @@ class Session:
     report_to: Sequence[str]
     progress: Callable[[Progress], None] | None
     began: float
+    device: str | None = None
 
     def check(self) -> int:
         """Rows per epoch, once it is sure that the run can start."""
@@ -143,7 +145,14 @@ class Session:
                 file=Path(store.url.removeprefix("sqlite:///")),
             )
             supervisor = Supervisor(
-                self.plan, run, keeper, rules=self.rules, runtime=runtime, checkpoints=place, began=self.began
+                self.plan,
+                run,
+                keeper,
+                rules=self.rules,
+                runtime=runtime,
+                checkpoints=place,
+                device=self.device,
+                began=self.began,
             )
             try:
                 checkpoint = supervisor.see_through()

@@ -15,7 +15,8 @@ from shoal.train.batch_size.settings import AdaptiveBatch
 from shoal.train.callbacks import Callback
 from shoal.train.checking import board_names, check_columns, check_stopping, check_task_given
 from shoal.train.collective import Collective
-from shoal.train.defaults import choose_workers, recorded_workers, usual_batch_size
+from shoal.train.defaults import AUTO, choose_workers, recorded_device, recorded_workers, usual_batch_size
+from shoal.train.device import check_device
 from shoal.train.early_stopping import EarlyStopping
 from shoal.train.elastic.membership import Rules
 from shoal.train.environment import describe_environment
@@ -48,6 +49,7 @@ def fit(
     strategy: Strategy | None = None,
     workers: int | tuple[int, int] = 1,
     threads: int = 1,
+    device: str | None = None,
     runtime: str | Runtime = "local",
     store: Store | None = None,
     name: str | None = None,
@@ -90,6 +92,8 @@ def fit(
         workers: processes. With one number the run goes on with fewer while a dead one is replaced; with (least, most)
             it takes as many as the machine has processors for, and pauses while there are fewer than the least.
         threads: of each worker.
+        device: where workers compute: "cpu", "cuda" or one GPU, as in "cuda:1". Left out, a GPU where torch finds one,
+            else the CPU; several workers on one host spread over its GPUs. Other bits come of another device.
         runtime: where they run. With "env" every rank of a torchrun or Slurm job makes this call and gets its result;
             there are as many workers as ranks unless `workers` says otherwise.
         store: where the run is recorded; the nearest `.shoal` unless given.
@@ -123,6 +127,7 @@ def fit(
     began = monotonic()
     least, most = (workers, workers) if isinstance(workers, int) else workers
     task = check_task_given(task)
+    device = check_device(device)
     check_stopping(early_stopping, is_validated=validation is not None)
     batch_size = usual_batch_size(train) if batch_size is None else batch_size
     with ExitStack() as stack:
@@ -147,11 +152,12 @@ def fit(
         )
         check_columns(task, train, validation)
         rules = _rules(workers, choose_workers(least, most, threads), retries, heartbeat_s, step_timeout_s)
-        session = Session(plan, rules, open_runtime(runtime), board_names(report_to), progress, began)
+        session = Session(plan, rules, open_runtime(runtime), board_names(report_to), progress, began, device)
         # Asked before there is a record: a run that cannot start leaves none.
         num_rows = session.check()
         store = store or stack.enter_context(stores.open())
-        return session.run(store, _record(plan, store, name, workers=f"{least}-{most}"), num_rows)
+        asked = {"workers": f"{least}-{most}", "device": device or AUTO}
+        return session.run(store, _record(plan, store, name, asked), num_rows)
 
 
 @once_per_job
@@ -164,6 +170,7 @@ def resume(
     validation: "Rows | None" = None,
     callbacks: Sequence[Callback] | None = None,
     workers: int | tuple[int, int] | None = None,
+    device: str | None = None,
     runtime: str | Runtime = "local",
     report_to: str | Sequence[str] = (),
     retries: int = 2,
@@ -181,6 +188,8 @@ def resume(
         validation: the same.
         callbacks: the run's callbacks, needed where their classes cannot be imported by name.
         workers: as in `fit`; left out, as the run was started with. Another number changes the time alone.
+        device: as in `fit`; left out, as the run was started with. On another one a warning says from where on other
+            bits may come.
         runtime: as in `fit`.
         report_to: as in `fit`.
         retries: as in `fit`.
@@ -211,7 +220,8 @@ def resume(
         least, most = (workers, workers) if isinstance(workers, int) else workers
         count = min(choose_workers(least, most, plan.threads), max(plan.num_parts, least))
         rules = _rules(workers, count, retries, heartbeat_s, step_timeout_s)
-        session = Session(plan, rules, open_runtime(runtime), board_names(report_to), progress, began)
+        device = check_device(device or recorded_device(record))
+        session = Session(plan, rules, open_runtime(runtime), board_names(report_to), progress, began, device)
         num_rows = session.check()
         return session.run(store, store.runs.resume(run_id), num_rows)
 
@@ -239,8 +249,8 @@ def _rules(workers: int | tuple[int, int], most: int, retries: int, heartbeat_s:
     )
 
 
-def _record(plan: Plan, store: Store, name: str | None, *, workers: str) -> Run:
-    """Begin the run's record."""
+def _record(plan: Plan, store: Store, name: str | None, asked: Mapping[str, str]) -> Run:
+    """Begin the run's record, with what was asked for beside the plan."""
     warn_of_lost_settings(plan.task)
     dataset = plan.train if isinstance(plan.train, Ref) else None
     run = store.runs.start(
@@ -249,7 +259,7 @@ def _record(plan: Plan, store: Store, name: str | None, *, workers: str) -> Run:
         config=plan.to_json(),
         code=task_code(plan.task),
         dataset=dataset,
-        environment={**describe_environment(), "threads": str(plan.threads), "workers": workers},
+        environment={**describe_environment(), "threads": str(plan.threads), **asked},
     )
     if dataset is not None:
         run.lineage(dataset, Ref("run", run.id, ""), "trained_on")

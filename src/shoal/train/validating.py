@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 
-import torch
-
 from shoal.train.averaging import averaged
 from shoal.train.base import Group, TrainState
 from shoal.train.computing import measuring, naming_columns, to_device
+from shoal.train.device import explaining_determinism
 from shoal.train.feeds import Feed
+from shoal.train.layout import devices_of
 from shoal.train.logbook import Logbook, collecting, merge_books
 from shoal.train.metrics import check_metric
-from shoal.train.random_streams import stream_seed
+from shoal.train.random_streams import seed_generators, stream_seed
 from shoal.train.task import count_rows
 
 # Apart from every stream of training, whose last key is the number of a virtual worker.
@@ -55,8 +55,8 @@ class Validator:
         size = min(self._batch_size, self._feed.num_rows - first)
         batch = to_device(state.module, self._feed.stretch(0, first, size, 0, 1))
         # As in training: what the task draws depends on the batch alone.
-        torch.default_generator.manual_seed(stream_seed(self._seed, number, _STREAM))
-        with collecting(book, count_rows(batch), at_once=True), naming_columns(batch):
+        seed_generators(stream_seed(self._seed, number, _STREAM), devices_of(state.module))
+        with collecting(book, count_rows(batch), at_once=True), naming_columns(batch), explaining_determinism():
             measured = state.task.measure(state.module, batch)
         for name, metric in measured.items():
             book.add(name, check_metric(name, metric))

@@ -10,7 +10,7 @@ from shoal.base import InputError
 from shoal.train.base import TrainState
 from shoal.train.computing import compute_loss
 from shoal.train.layout import Buffers, Contribution, Layout, copy_each
-from shoal.train.random_streams import stream_seed
+from shoal.train.random_streams import seed_generators, stream_seed
 from shoal.train.task import Batch
 
 
@@ -52,7 +52,7 @@ class VirtualWorkers:
             return 0.0
         self._start.put_back()
         self._drop_gradients()
-        _seed_generators(stream_seed(self._seed, self._state.position.step, part), self.layout.params)
+        seed_generators(stream_seed(self._seed, self._state.position.step, part), self.layout.devices)
         loss = compute_loss(self._state, batch)
         _check_loss(loss)
         # Not backward(weight), which loads a computer algebra system to look at the weight's shape.
@@ -129,13 +129,6 @@ def square_of(gradients: list[torch.Tensor]) -> float:
     """The squared length of some gradients taken together; in float32 at least, as theirs may be too coarse for it."""
     norms = [torch.linalg.vector_norm(each, dtype=torch.promote_types(each.dtype, torch.float32)) for each in gradients]
     return float(torch.stack([norm.double() for norm in norms]).square().sum()) if norms else 0.0
-
-
-def _seed_generators(seed: int, params: list[torch.nn.Parameter]) -> None:
-    # The generator itself: torch.manual_seed also visits every accelerator, which takes 100 times as long.
-    torch.default_generator.manual_seed(seed)
-    if any(param.is_cuda for param in params):
-        torch.cuda.manual_seed(seed)
 
 
 def _check_loss(loss: torch.Tensor) -> None:

@@ -22,6 +22,7 @@ from shoal.testing.faulty import claim
 from shoal.testing.strategy import ContractTask
 from shoal.train.callbacks import Callback
 from shoal.train.collective import Collective
+from shoal.train.elastic.crew import Site
 from shoal.train.saving.places import FolderPlace
 from shoal.train.training import fit, resume
 
@@ -449,3 +450,17 @@ def test_a_store_that_is_deleted_in_the_middle_does_not_stop_the_training(datase
 def once_deleted(progress, delete):
     if progress.step >= 20:
         delete(progress)
+
+
+class Elsewhere:
+    """A runtime that is not this machine."""
+
+
+@pytest.mark.parametrize(
+    ("device", "runtime", "gpus"),
+    [(None, Elsewhere(), 0), ("cuda", Elsewhere(), 1), ("cpu", Elsewhere(), 0), ("cuda", LocalRuntime(), 0)],
+)
+def test_a_gpu_is_asked_for_where_machines_lend_them(make_plan, device, runtime, gpus):
+    site = Site(plan=make_plan(), run=None, keeper=None, rules=None, runtime=runtime, checkpoints="", device=device)
+
+    assert site.need.gpus == gpus

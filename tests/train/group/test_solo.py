@@ -16,3 +16,7 @@ def test_what_one_brings_is_what_all_bring():
     assert group.broadcast(torch.ones(2), 0).tolist() == [1, 1]
     group.close()
     group.close()
+
+
+def test_memory_is_where_the_member_computes():
+    assert Solo(torch.device("meta")).memory(64).device.type == "meta"

@@ -9,6 +9,7 @@ from shoal.base import ShoalError, UnsupportedError
 from shoal.runtime import Code, Exited, Gang, LocalRuntime, Member, Report, Resources, Runtime, Started
 from shoal.store import Run
 from shoal.train.checkpoint import Checkpoint, newest_checkpoint
+from shoal.train.device import VARIABLES
 from shoal.train.elastic.failures import Kept, describe_end, divergence, is_mistake, not_saved, too_many_losses
 from shoal.train.elastic.membership import (
     Action,
@@ -49,13 +50,14 @@ def prepare_workers(runtime: Runtime, plan: Plan) -> None:
 
 
 def _environment(plan: Plan) -> dict[str, str]:
-    # The pool of threads is made when torch is loaded, before any code of ours could ask for another size.
-    return {"OMP_NUM_THREADS": str(plan.threads)}
+    # The pool of threads is made when torch is loaded, before any code of ours could ask for another size. The others
+    # are read when CUDA starts, and are set in any case, so that one server can fork the workers of all runs.
+    return {"OMP_NUM_THREADS": str(plan.threads), **VARIABLES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What a run works with: its plan, its record, its rules, and where its workers and checkpoints are."""
+    """What a run works with: its plan, its record, its rules, and where its workers, devices and checkpoints are."""
 
     plan: Plan
     run: Run
@@ -63,6 +65,13 @@ class Site:
     rules: Rules
     runtime: Runtime
     checkpoints: str
+    device: str | None = None
+
+    @property
+    def need(self) -> Resources:
+        """Of one worker. On one machine all see its GPUs; elsewhere one that is asked for is lent to it alone."""
+        asks = (self.device or "").startswith("cuda") and not isinstance(self.runtime, LocalRuntime)
+        return Resources(cpus=self.plan.threads, gpus=int(asks))
 
 
 @dataclass(slots=True)
@@ -143,10 +152,10 @@ class Crew:
             first=first,
             beat_s=min(1.0, site.rules.heartbeat_s / 5),
             saving_s=max(_SAVING_S, site.rules.step_timeout_s),
+            device=site.device,
         )
         code = Code.of(Entry(orders), preload=_PRELOAD)
-        need = Resources(cpus=site.plan.threads)
-        return site.runtime.gang({self._role: (code, site.rules.most, need)}, environment=_environment(site.plan))
+        return site.runtime.gang({self._role: (code, site.rules.most, site.need)}, environment=_environment(site.plan))
 
     def _follow(self) -> None:
         """Take events until there are none for a moment."""

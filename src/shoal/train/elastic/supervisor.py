@@ -26,6 +26,7 @@ class Supervisor:
         rules: Rules,
         runtime: Runtime,
         checkpoints: str,
+        device: str | None = None,
         began: float | None = None,
     ) -> None:
         """Prepare.
@@ -37,9 +38,12 @@ class Supervisor:
             rules: how many workers, and what they may do wrong.
             runtime: where they run.
             checkpoints: address of the checkpoints.
+            device: where workers compute, as `check_device` has it.
             began: since when the start-up counts, on the monotonic clock.
         """
-        self._site = Site(plan=plan, run=run, keeper=keeper, rules=rules, runtime=runtime, checkpoints=checkpoints)
+        self._site = Site(
+            plan=plan, run=run, keeper=keeper, rules=rules, runtime=runtime, checkpoints=checkpoints, device=device
+        )
         self._began = monotonic() if began is None else began
         self.start_up_s: float | None = None
         self.finished: Finished | None = None

@@ -37,6 +37,11 @@ class NetworkGroup:
         self._memories: list[torch.Tensor] = []
         self._result = torch.zeros(0, dtype=torch.uint8)
 
+    @property
+    def address(self) -> str:
+        """This host's address, by which the others have reached it."""
+        return str(next(iter(self._links.values())).getsockname()[0])
+
     def memory(self, num_bytes: int) -> torch.Tensor:
         """Bytes of this process."""
         if not self._memories or len(self._memories[0]) != num_bytes:

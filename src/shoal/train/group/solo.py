@@ -11,13 +11,15 @@ class Solo:
     rank = 0
     size = 1
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | None = None) -> None:
+        """With memory on that device; on the CPU unless given."""
+        self._device = device
         self._memory = torch.zeros(0, dtype=torch.uint8)
 
     def memory(self, num_bytes: int) -> torch.Tensor:
         """Bytes of this process."""
         if len(self._memory) != num_bytes:
-            self._memory = torch.zeros(num_bytes, dtype=torch.uint8)
+            self._memory = torch.zeros(num_bytes, dtype=torch.uint8, device=self._device)
         return self._memory
 
     def combine(self, num_bytes: int, reduce: Reduce, note: int = 0) -> tuple[torch.Tensor, list[int]]:

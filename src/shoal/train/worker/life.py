@@ -9,6 +9,8 @@ from shoal.train.base import Group, PeerLostError
 from shoal.train.checkpoint import load_state, read_checkpoint
 from shoal.train.environment import differences
 from shoal.train.group.meeting import join_group
+from shoal.train.group.placing import place_group
+from shoal.train.layout import exchange_device
 from shoal.train.reports import Apart, Finished, Ready, Warm, Warned, WorkerReport, to_message
 from shoal.train.worker.agreeing import agree
 from shoal.train.worker.cautions import telling_warnings
@@ -55,6 +57,7 @@ class Worker:
         self._kit = build_kit(orders, self._mail, self._pulse, self._tell)
         self._checkpoints: Checkpoints | None = None
         self._left_at: float | None = None
+        self._warned: set[str] = set()
         self._warm_s = monotonic() - began
 
     def run(self) -> None:
@@ -91,6 +94,8 @@ class Worker:
         group: Group | None = None
         try:
             group = join_group(call.meeting(self._office.rank), self._mail.is_interrupted)
+            device = exchange_device(self._kit.state.module)
+            group = place_group(group, device, self._mail.is_interrupted, self._warn)
             return self._work(call, WatchedGroup(group, self._pulse))
         except PeerLostError as error:
             # Its frames hold the group's memory and connections, which are to be let go of now.
@@ -132,7 +137,7 @@ class Worker:
         load_state(checkpoint, self._kit.state)
         changes = differences(checkpoint.environment, self._kit.environment)
         if changes and group.rank == 0:
-            self._tell(Warned(text=f"not bit-identical from here: {'; '.join(changes)}"))
+            self._warn(f"not bit-identical from here: {'; '.join(changes)}")
 
     def _save_at_the_end(self) -> None:
         """Asked to end in the middle of a run: what is done stays done."""
@@ -142,6 +147,12 @@ class Worker:
                 self._tell(report)
             self._checkpoints.save(self._kit.state)
             self._checkpoints.close()
+
+    def _warn(self, text: str) -> None:
+        # Once: each generation would find the same.
+        if text not in self._warned:
+            self._warned.add(text)
+            self._tell(Warned(text=text))
 
     def _tell(self, report: WorkerReport) -> None:
         self._office.report(to_message(report))

@@ -67,6 +67,7 @@ class Orders:
         first: the first generation, for the workers that are in it; saves them from waiting for a message.
         beat_s: how often to tell of being alive.
         saving_s: for how long a place that takes nothing may be waited for.
+        device: where to compute, as `check_device` has it.
     """
 
     plan: Plan
@@ -74,3 +75,4 @@ class Orders:
     first: Meet | None
     beat_s: float = 1.0
     saving_s: float = 600.0
+    device: str | None = None
