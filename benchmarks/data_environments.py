@@ -80,3 +80,7 @@ CHUNKS = Environment("chunks", needs_torch=True)
 ARROW = Environment("arrow", needs_torch=True)
 TENSORFLOW = Environment("tensorflow", needs_torch=False)
 TRAINING = Environment("training", needs_torch=True)
+# BentoML and Ray Serve pin little, MLServer an older FastAPI, pytriton an older NumPy.
+SERVING = Environment("serving", needs_torch=False)
+SERVING_MLSERVER = Environment("serving-mlserver", needs_torch=False)
+SERVING_TRITON = Environment("serving-triton", needs_torch=False)

@@ -11,9 +11,14 @@ import pytest
 from shoal.base import SegmentReader
 from shoal.serve import Client
 
+TOLD = {
+    "batches": {"count": 4, "mean_rows": 2.5, "ended_by": {"nothing_waiting": 3, "target": 1}},
+    "time_ms": {"reading": 0.1, "queue": 0.2, "model": 0.3, "writing": 0.4, "whole": 1.2},
+    "cache": {"hits": 1, "misses": 3, "hit_rate": 0.25},
+}
 STATUS = {
     "ready": True,
-    "models": {"clouds": {"shares": {"1": 0.75, "2": 0.25}}},
+    "models": {"clouds": {"shares": {"1": 0.75, "2": 0.25}, "versions": {"1": TOLD}}},
     "problems": [],
     "replicas": [{"rank": 0, "pid": 71, "loaded": ["clouds@1", "clouds@2"], "running_rows": 0}],
     "queue": {"requests": 0, "rows": 3, "predicted_wait_ms": 1.5},
@@ -118,8 +123,19 @@ def test_an_unknown_model_fails_with_the_next_step(shoal, store):
     assert "cluods" in done.err
 
 
-def test_no_replicas_is_wrong_usage(shoal):
-    assert shoal("serve", "run", "model.onnx", "--replicas", 0).code == 2
+@pytest.mark.parametrize("replicas", ["0", "2:1", "0:0", "1:", "-1:2", "many"])
+def test_no_replicas_is_wrong_usage(shoal, replicas):
+    assert shoal("serve", "run", "model.onnx", "--replicas", replicas).code == 2
+
+
+@pytest.mark.parametrize(("text", "replicas"), [("3", 3), ("0:4", (0, 4))])
+def test_replicas_and_fronts_are_handed_on(shoal, monkeypatch, text, replicas):
+    given = {}
+    monkeypatch.setattr("shoal.serve.run", lambda model, **named: given.update(named))
+
+    assert shoal("serve", "run", "model.onnx", "--replicas", text, "--fronts", "2").code == 0
+
+    assert (given["replicas"], given["fronts"]) == (replicas, 2)
 
 
 def test_status_shows_shares_processes_and_queue(shoal, answering):
@@ -130,6 +146,10 @@ def test_status_shows_shares_processes_and_queue(shoal, answering):
         "model    clouds@1  75% of the traffic",
         "model    clouds@2  25% of the traffic",
         "replica  0  pid 71  clouds@1, clouds@2",
+        (
+            "batches  clouds@1  4 of 2.5 rows (nothing waiting 3, target 1); ms: reading 0.1, queue 0.2, "
+            "model 0.3 a batch, writing 0.4, whole 1.2; 25% from the cache"
+        ),
         "queue    3 rows, wait 1.5 ms",
     ]
 

@@ -1,7 +1,7 @@
 import pytest
 
 from shoal.base import ConfigError
-from shoal.serve.admission import AdmissionLimits, Load, decide, draining
+from shoal.serve.admission import AdmissionLimits, Load, check_deadline, decide, draining
 
 LIMITS = AdmissionLimits(most_wait_s=0.5, most_requests=10, most_bytes=1000)
 
@@ -44,3 +44,16 @@ def test_a_stopping_server_closes_the_connection_too():
 def test_limits_that_let_nothing_in_are_refused(limits):
     with pytest.raises(ConfigError, match="lets nothing in"):
         AdmissionLimits(**limits)
+
+
+@pytest.mark.parametrize(("own_s", "left_s"), [(0.1, 0.6), (0.0, 0.5), (9.0, float("inf"))])
+def test_what_will_be_answered_in_its_time_is_let_in(own_s, left_s):
+    assert check_deadline(Load(5, 0, 1.0, 2), own_s, left_s) is None
+
+
+def test_what_would_be_answered_too_late_is_refused_with_when_it_would_not():
+    refused = check_deadline(Load(5, 0, 1.0, 2), 0.1, 0.4)
+
+    assert refused.status == 503
+    assert "answered in about 600.0 ms, and has 400.0 ms" in refused.message
+    assert refused.retry_after_s == pytest.approx(0.2)

@@ -35,6 +35,9 @@ def test_a_missing_or_wrong_key_is_401_and_never_told(headers):
 def test_without_a_key_everyone_may_ask():
     KeyCheck(None).check({})
 
+    assert not KeyCheck(None).is_needed
+    assert KeyCheck("k").is_needed
+
 
 def test_a_key_of_other_letters_works():
     KeyCheck("schlüssel").check({b"x-api-key": "schlüssel".encode()})

@@ -1,10 +1,14 @@
 import asyncio
+import io
 import json
+import time
 
 import pytest
 
 from shoal.serve.channel import Loaded
+from shoal.serve.connection import Exchange
 from shoal.serve.http import Head
+from shoal.serve.images import import_pillow
 from shoal.serve.refusal import RefusedError
 from shoal.serve.router import Shares
 
@@ -73,6 +77,136 @@ def test_the_clients_id_comes_back_and_chooses_the_version(house, image_request,
     assert all(count % 3 == 0 for count in rows.values())
 
 
+def ask(house, path, body=b"", method="POST", kind=None, query=""):
+    """An exchange with headers and a query, which the house's own `ask` has not."""
+    exchange = Exchange(
+        FakeConnection(), head(method, path, **({"content_type": kind} if kind else {})), time.monotonic()
+    )
+    exchange.head.query = query
+    house.desk.admit(exchange.head)
+    house.desk.take(exchange, body)
+    return exchange
+
+
+class FakeConnection:
+    buffered_bytes = 0
+
+    def flush(self): ...
+
+
+def body_of(exchange):
+    return json.loads(exchange.answered.partition(b"\r\n\r\n")[2])
+
+
+async def computed(house, link, exchange):
+    """The body of an answer, after the one replica has run what waits."""
+    while link.batch is None:
+        await asyncio.sleep(0.001)
+    house.dispatcher.on_done(link, link.compute())
+    return body_of(exchange)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/m/predict", "/v2/models/m/versions/1/predict"])
+def test_plain_json_is_answered_by_name(house, path):
+    async def scene():
+        link = house.link(1)
+        return await computed(house, link, ask(house, path, b'{"image": [[1, 2], [3, 4]]}'))
+
+    answer = asyncio.run(scene())
+
+    assert (answer["model"], answer["version"], answer["scores"]) == ("m", "1", [10.0, 10.0, 10.0])
+    assert answer["prediction_id"].startswith("m@1.")
+
+
+def test_a_small_picture_is_decoded_at_once_and_a_large_one_beside_the_loop(house):
+    image = pytest.importorskip("PIL.Image")
+    import_pillow()
+
+    def png(size):
+        sink = io.BytesIO()
+        image.new("L", size, 5).save(sink, "PNG")
+        return sink.getvalue()
+
+    async def scene():
+        link = house.link(1)
+        small = ask(house, "/predict", png((2, 2)), kind="image/png")
+        num_open = house.dispatcher.num_open
+        first = await computed(house, link, small)
+        large = ask(house, "/predict", png((300, 300)), kind="image/png", query="resize=true")
+        held = house.desk._decoding.num_bytes
+        return num_open, first, held, await computed(house, link, large), house.desk._decoding.num_bytes
+
+    num_open, first, held, second, left = asyncio.run(scene())
+
+    assert num_open == 1
+    assert first["scores"] == second["scores"] == [20.0, 20.0, 20.0]
+    assert (held > 0, left) == (True, 0)
+
+
+def test_a_version_that_was_replaced_while_its_picture_was_decoded_is_503(house):
+    image = pytest.importorskip("PIL.Image")
+    import_pillow()
+    sink = io.BytesIO()
+    image.new("L", (300, 300)).save(sink, "PNG")
+
+    async def scene():
+        exchange = ask(house, "/predict", sink.getvalue(), kind="image/png", query="resize=true")
+        house.models.forget(set())
+        while exchange.answered is None:
+            await asyncio.sleep(0.001)
+        return exchange
+
+    assert asyncio.run(scene()).answered_status == 503
+
+
+def test_a_body_that_predict_does_not_take_is_refused_from_its_head(house):
+    assert status_of(house.desk, "POST", "/predict", content_type="image/gif") == 415
+    assert status_of(house.desk, "POST", "/v2/models/n/predict") == 404
+
+
+def test_a_draining_server_predicts_no_more(house):
+    house.desk.is_draining = True
+
+    assert status_of(house.desk, "POST", "/predict") == 503
+
+
+def test_what_tells_about_the_server_is_answered(house):
+    house.link(1)
+
+    assert body_of(ask(house, "/openapi.json", method="GET"))["openapi"] == "3.1.0"
+    page = ask(house, "/docs", method="GET").answered
+    assert b"text/html" in page
+    assert b"Content-Security-Policy: default-src 'none'" in page
+    assert body_of(ask(house, "/v2/models/m/config", method="GET"))["name"] == "m"
+    for path in ("/v2/models/m/stats", "/v2/models/m/versions/1/stats", "/v2/models/stats"):
+        (counts,) = body_of(ask(house, path, method="GET"))["model_stats"]
+        assert (counts["name"], counts["inference_count"]) == ("m", 0)
+
+
+def test_the_index_tells_all_or_what_is_ready(house):
+    assert [entry["state"] for entry in body_of(ask(house, "/v2/repository/index"))] == ["UNAVAILABLE"]
+    assert body_of(ask(house, "/v2/repository/index", b'{"ready": true}')) == []
+
+    house.link(1)
+
+    assert len(body_of(ask(house, "/v2/repository/index", b'{"ready": true}'))) == 1
+
+
+@pytest.mark.parametrize("action", ["load", "unload"])
+def test_loading_at_a_clients_wish_is_refused_with_the_reason(house, action):
+    with pytest.raises(RefusedError, match="loads and unloads no models") as caught:
+        ask(house, f"/v2/repository/models/m/{action}")
+
+    assert caught.value.status == 405
+
+
+def test_the_statistics_of_what_is_not_there_are_404(house):
+    for path in ("/v2/models/n/stats", "/v2/models/m/versions/9/stats"):
+        with pytest.raises(RefusedError) as caught:
+            ask(house, path, method="GET")
+        assert caught.value.status == 404
+
+
 def test_an_id_that_is_missing_is_made_up(house, image_request):
     async def ask():
         link = house.link(1)
@@ -85,3 +219,78 @@ def test_an_id_that_is_missing_is_made_up(house, image_request):
 
     assert first
     assert second not in ("", first)
+
+
+def fill(house, image_request, num_rows):
+    """Let rows of the default level wait, each for 0.1 s of the one replica, which is returned."""
+
+    async def ask():
+        for _ in range(num_rows):
+            house.ask(image_request)
+
+    asyncio.run(ask())
+    house.dispatcher._row_s[house.served.key] = house.dispatcher._dearest_row_s = 0.1
+    return house.link(1)
+
+
+def test_a_full_house_lets_in_what_names_a_higher_level(house, image_request):
+    link = fill(house, image_request, 15)
+
+    async def ask(**members):
+        return house.ask({**image_request, **members})
+
+    for members in ({}, {"parameters": {"priority": 0}}, {"parameters": {"priority": 4}}):
+        with pytest.raises(RefusedError, match="it would wait"):
+            asyncio.run(ask(**members))
+    urgent = asyncio.run(ask(parameters={"priority": 1}))
+
+    assert link.batch.requests[0].exchange is urgent
+
+
+def test_a_full_house_refuses_before_it_parses(house, image_request):
+    fill(house, image_request, 15)
+
+    with pytest.raises(RefusedError) as caught:
+        house.ask(b"{")
+
+    assert caught.value.status == 503
+
+
+def test_headers_say_how_urgent_a_request_is(house, image_request):
+    fill(house, image_request, 15)
+
+    assert status_of(house.desk, "POST", "/v2/models/m/infer", x_priority="3") == 503
+    assert status_of(house.desk, "POST", "/v2/models/m/infer", x_priority="1", x_timeout_us="nine") == 400
+    house.desk.admit(head("POST", "/v2/models/m/infer", x_priority="1"))
+
+
+def test_a_large_body_must_name_its_level_in_the_head(house, image_request):
+    fill(house, image_request, 15)
+
+    assert status_of(house.desk, "POST", "/v2/models/m/infer", content_length="70000") == 503
+
+
+def test_a_timeout_becomes_the_deadline(house, image_request):
+    async def ask():
+        exchange = house.ask(image_request | {"parameters": {"timeout": 5_000_000}})
+        return exchange, house.dispatcher.queue.next_deadline_s()
+
+    exchange, deadline_s = asyncio.run(ask())
+
+    assert deadline_s == exchange.started_s + 5
+
+
+@pytest.mark.parametrize("parameters", [{"priority": 6}, {"priority": "1"}, {"timeout": -1}])
+def test_a_wrong_parameter_is_a_400(house, image_request, parameters):
+    with pytest.raises(RefusedError, match="parameters") as caught:
+        house.ask(image_request | {"parameters": parameters})
+
+    assert caught.value.status == 400
+
+
+def test_status_tells_of_batches_and_of_the_cache(house):
+    found = json.loads(house.ask(b"", path="/status", method="GET").answered.partition(b"\r\n\r\n")[2])
+
+    assert found["cache"] is None
+    assert found["models"]["m"]["versions"]["1"]["batches"]["count"] == 0
+    assert found["models"]["m"]["versions"]["1"]["time_ms"]["queue"] == 0

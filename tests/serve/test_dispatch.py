@@ -1,17 +1,39 @@
 import asyncio
 import json
+import math
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from shoal.base import NotFoundError, StorageFullError
-from shoal.serve.channel import Failed
+from shoal.serve.admission import AdmissionLimits
+from shoal.serve.channel import Failed, Loaded
+from shoal.serve.connection import Exchange
 from shoal.serve.cost import BatchCost
+from shoal.serve.http import Head
+from shoal.serve.inference import Inference
 from shoal.serve.queue import Key
 from shoal.serve.refusal import RefusedError
+from shoal.serve.urgency import PLAIN, Urgency
 
 
 def request(*pixels):
     return {"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 2, 2], "data": list(pixels)}]}
+
+
+ONE = Key("m", "1")
+
+
+def urgent(house, *pixels, level=3, timeout_s=math.inf):
+    """Submit a request that says how urgent it is."""
+    connection = SimpleNamespace(flush=lambda: None)
+    exchange = Exchange(connection, Head("POST", "/", {}, keeps_alive=True, is_old=False), time.monotonic())
+    call = house.served.protocol.decode(json.dumps(request(*pixels)).encode())
+    deadline_s = exchange.started_s + timeout_s
+    sent = Inference(exchange, call, "id", 10, None, runs_alone=False, level=level, deadline_s=deadline_s)
+    house.dispatcher.submit(ONE, sent)
+    return sent
 
 
 def in_loop(test):
@@ -273,3 +295,129 @@ async def test_what_a_forgotten_version_cost_is_forgotten_too(house):
     house.dispatcher.forget(set())
 
     assert house.dispatcher._row_s == {}
+
+
+def waiting(house, level, num_rows=1):
+    """Rows of a level that wait, each costing a millisecond."""
+    house.dispatcher._row_s[ONE] = house.dispatcher._dearest_row_s = 0.001
+    for _ in range(num_rows):
+        house.dispatcher.queue.put(ONE, Urgent(level))
+
+
+class Urgent:
+    """What waits, as the queue sees it."""
+
+    num_rows, form, runs_alone, deadline_s = 1, None, False, math.inf
+
+    def __init__(self, level):
+        self.level = level
+        self.arrived_s = time.monotonic()
+
+
+LIMITS = AdmissionLimits(most_wait_s=1.0, most_requests=10_000)
+
+
+@in_loop
+async def test_only_what_would_go_first_counts_against_a_request(house):
+    house.link(1)
+    waiting(house, 3, 2000)
+
+    assert house.dispatcher.load(0, 1).queued_s == 0
+    assert house.dispatcher.load(0).queued_s == pytest.approx(2)
+    house.dispatcher.admit(LIMITS, 0, Urgency(1))
+    for urgency in (PLAIN, Urgency(5)):
+        with pytest.raises(RefusedError, match=r"it would wait about 2\.00 s"):
+            house.dispatcher.admit(LIMITS, 0, urgency)
+
+
+@in_loop
+async def test_the_bounds_hold_for_the_highest_level_too(house):
+    waiting(house, 1, 20)
+
+    with pytest.raises(RefusedError, match="20 requests are waiting"):
+        house.dispatcher.admit(AdmissionLimits(most_requests=20), 0, Urgency(1))
+
+
+@in_loop
+async def test_a_timeout_shorter_than_the_wait_is_refused_at_once_with_when_to_come_back(house):
+    house.link(1)
+    waiting(house, 3, 100)
+
+    house.dispatcher.admit(LIMITS, 0, Urgency(3, 0.2))
+    with pytest.raises(RefusedError, match=r"answered in about 100\.0 ms, and has 50\.0 ms") as caught:
+        house.dispatcher.admit(LIMITS, 0, Urgency(3, 0.05))
+
+    assert caught.value.status == 503
+    assert caught.value.retry_after_s == pytest.approx(0.05)
+
+
+@in_loop
+async def test_a_request_that_cannot_be_run_in_its_own_time_does_not_wait(house):
+    house.link(1)
+    house.served.cost = BatchCost([(1, 100.0), (2, 200.0)])
+
+    with pytest.raises(RefusedError, match="answered in about 1000"):
+        urgent(house, 1, 1, 1, 1, timeout_s=50)
+
+    assert house.dispatcher.num_open == 0
+    assert house.dispatcher.load(0).num_bytes == 0
+
+
+@in_loop
+async def test_a_deadline_that_passes_in_the_queue_is_a_504_and_nothing_is_run(house):
+    late = urgent(house, 1, 1, 1, 1, timeout_s=60)
+    good = house.ask(request(2, 2, 2, 2))
+    late.deadline_s = late.queued_s
+    link = house.link(1)
+    house.dispatcher.pump_soon()
+    await turn()
+
+    assert late.exchange.answered_status == 504
+    assert "timeout passed" in body_of(late.exchange)["error"]
+    assert [each.exchange for each in link.batch.requests] == [good]
+    assert house.metrics.late_requests == 1
+    house.dispatcher.on_done(link, link.compute())
+    assert (house.dispatcher.num_open, house.dispatcher.load(0).num_bytes) == (0, 0)
+
+
+@in_loop
+async def test_a_replica_that_finds_only_late_requests_of_a_version_takes_another(house):
+    late = urgent(house, 1, 1, 1, 1, level=1, timeout_s=60)
+    late.deadline_s = 0
+    house.models.add(Loaded("m", "2", "/2", house.served.interface, [(1, 0.001)], "classification"))
+    other = Inference(late.exchange, late.call, "id", 10, None, runs_alone=False)
+    house.dispatcher.submit(Key("m", "2"), other)
+    link = house.link(1)
+    link.loaded.add(Key("m", "2"))
+    await turn()
+
+    assert late.exchange.answered_status == 504
+    assert link.batch.requests == [other]
+
+
+@in_loop
+async def test_late_requests_are_answered_while_every_replica_is_busy(house):
+    first, second = (urgent(house, 1, 1, 1, 1, timeout_s=0.05 * number) for number in (1, 2))
+
+    while second.exchange.answered is None:
+        await asyncio.sleep(0.005)
+
+    assert [each.exchange.answered_status for each in (first, second)] == [504, 504]
+    assert house.dispatcher.num_open == 0
+
+
+@in_loop
+async def test_the_reason_for_the_size_of_batches_is_counted(house):
+    link = house.link(1)
+    for _ in range(8):
+        house.ask(request(0, 0, 0, 0))
+    await turn()
+    house.dispatcher.on_done(link, link.compute())
+    house.dispatcher.on_done(link, link.compute())
+
+    found = house.dispatcher.explain(ONE)
+
+    assert found["batches"]["ended_by"] == {"latency target": 1, "nothing waiting": 1}
+    assert found["batches"]["up_to_rows"] == {"8": 1, "4": 1}
+    assert found["time_ms"]["model"] == 1.0
+    assert house.metrics.of(ONE).queue_seconds.count == 8

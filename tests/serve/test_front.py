@@ -10,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from shoal.base import SegmentReader, parse_prediction_id
 from shoal.serve.admission import AdmissionLimits
 from shoal.serve.auth import KeyCheck
+from shoal.serve.connection import Connection
+from shoal.serve.crowd import TurnedAway
 from shoal.serve.front import Front
 from shoal.serve.messages import ModelPlan, Plan, encode_message, read_from_front
 from shoal.serve.router import Shares
@@ -220,9 +222,11 @@ def front(supervisor):
         key=KeyCheck(None),
         target_ms=10.0,
         most_batch_s=10.0,
+        most_load_s=60.0,
         log_folder=None,
         limits=AdmissionLimits(most_wait_s=1.0),
         most_body_bytes=100,
+        most_connections=1,
     )
 
 
@@ -241,3 +245,14 @@ def test_another_order_of_the_shares_is_told(front, supervisor):
         front._advance()
 
     assert [list(told.shares["m"]) for told in supervisor.told] == [["1", "2"], ["2", "1"]]
+
+
+def test_a_connection_beyond_the_limit_is_turned_away(front):
+    taken = front._connection()
+    front._desk.opened(taken)
+
+    assert isinstance(taken, Connection)
+    assert isinstance(front._connection(), TurnedAway)
+
+    front._desk.closed(taken)
+    assert isinstance(front._connection(), Connection)

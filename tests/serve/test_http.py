@@ -17,7 +17,8 @@ def test_a_request_is_its_head_and_then_its_body(reader):
     head, body = reader.feed(POST)
 
     assert (head.method, head.path, head.keeps_alive, head.is_old) == ("POST", "/v2/x", True, False)
-    assert head.headers == {b"x-api-key": b"k", b"content-length": b"5"}
+    assert head.headers == {b"host": b"h", b"x-api-key": b"k", b"content-length": b"5"}
+    assert head.query == "a=1"
     assert body == b"hello"
     assert not reader.is_inside
 
@@ -44,8 +45,45 @@ def test_a_chunked_body_is_joined(reader):
     assert reader.feed(data)[1] == b"hello"
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 2 * MOST_HEAD_BYTES + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: yyyy\r\n" * (MOST_HEAD_BYTES // 4) + b"\r\n",
+        b"GET /" + b"x" * 2 * MOST_HEAD_BYTES + b" HTTP/1.1\r\n\r\n",
+    ],
+    ids=["header", "headers", "path"],
+)
+@pytest.mark.parametrize("step", [1 << 20, 10_000])
+def test_a_head_that_is_too_large_is_refused_also_when_it_comes_whole(reader, data, step):
+    events = [event for start in range(0, len(data), step) for event in reader.feed(data[start : start + step])]
+
+    assert [event.status for event in events] == [431]
+
+
+def test_a_body_that_came_with_its_head_is_not_discarded_for_the_next_request(reader):
+    first, _ = reader.feed(POST)
+    reader.discard_body(first)
+
+    assert reader.feed(POST)[1] == b"hello"
+
+
+def test_discarding_one_request_leaves_the_one_behind_it(reader):
+    first, _, _second = reader.feed(POST + POST[:-2])
+    reader.discard_body(first)
+
+    assert reader.feed(POST[-2:]) == [b"hello"]
+
+
+def test_many_small_requests_in_one_read_are_no_large_head():
+    reader = RequestReader(most_body_bytes=100)
+
+    assert len(reader.feed(POST * 1000)) == 2000
+
+
 def test_the_absolute_form_of_a_proxy_is_understood(reader):
     assert reader.feed(b"GET http://host:80/v2?x HTTP/1.1\r\n\r\n")[0].path == "/v2"
+    assert RequestReader(most_body_bytes=9).feed(b"GET http://host/v2?x=1?y HTTP/1.1\r\n\r\n")[0].query == "x=1?y"
 
 
 @pytest.mark.parametrize(
@@ -74,6 +112,8 @@ def test_what_is_not_http_ends_in_one_refusal(reader, data):
     assert isinstance(events[-1], RefusedError)
     assert events[-1].status == 400
     assert events[-1].closes
+    # One request has one answer: what was read before may only be a head whose body cannot be read.
+    assert [type(event) for event in events[:-1]] in ([], [Head])
     assert reader.feed(POST) == []
 
 

@@ -13,3 +13,4 @@ def test_it_tells_the_queue_what_it_must_know():
     request = Inference(exchange, call, "id", 100, form=None, runs_alone=False)
 
     assert (request.num_rows, request.arrived_s, request.num_tries) == (3, 12.5, 0)
+    assert (request.level, request.deadline_s) == (3, float("inf"))

@@ -1,4 +1,5 @@
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -10,11 +11,13 @@ import pytest
 
 from shoal.serve.channel import (
     Done,
+    Failed,
     FrameReader,
     Hello,
     IncomingTensors,
     Load,
     Loaded,
+    LoadFailed,
     OutgoingTensors,
     Work,
     encode_frame,
@@ -187,3 +190,52 @@ def test_a_frame_that_cannot_be_handled_does_not_lose_the_next(pair, caplog):
     asyncio.run(run())
 
     assert "cannot handle a Hello of replica 3" in caplog.text
+
+
+def test_it_knows_what_a_replica_is_at_and_when_it_was_heard(pair, interface):
+    front, replica = pair
+    two = Key("m", "2")
+
+    async def run():
+        link = ReplicaLink(front, 1, Owner())
+        before = link.signs
+        link.load(KEY, "/1")
+        link.load(two, "/2")
+        link.ping()
+        asked = link.signs
+        replica.sendall(encode_frame(Loaded("m", "1", "/1", interface, [], "unknown")))
+        await until(lambda: link.loaded)
+        halfway = link.signs
+        replica.sendall(encode_frame(LoadFailed("m", "2", "broken", "mend it")))
+        await until(lambda: link.failed)
+        link.close()
+        return before, asked, halfway, link.signs
+
+    before, asked, halfway, after = asyncio.run(run())
+
+    assert (before.loading, asked.loading, halfway.loading, after.loading) == (None, KEY, two, None)
+    assert asked.pinged_s > asked.heard_s
+    # The second load begins when the first has ended, not when it was asked for.
+    assert halfway.loading_since_s >= halfway.heard_s > asked.loading_since_s
+    assert after.loading_since_s == math.inf
+
+
+def test_it_counts_how_long_its_replica_works(pair):
+    front, replica = pair
+
+    async def run():
+        owner = Owner()
+        link = ReplicaLink(front, 1, owner)
+        idle_s = link.busy_s
+        link.run(Batch(7, KEY, [request(1, 2)]))
+        replica.sendall(encode_frame(Failed(7, "broken", blames_input=False)))
+        await until(lambda: owner.frames)
+        link.batch = None
+        done = link.busy_s, link.busy_s
+        link.close()
+        return idle_s, *done
+
+    idle_s, done_s, later_s = asyncio.run(run())
+
+    assert idle_s == 0.0
+    assert 0.0 < done_s == later_s

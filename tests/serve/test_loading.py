@@ -1,7 +1,9 @@
 import numpy as np
+import onnx
 import pytest
 
-from shoal.base import NotFoundError, PackageError, UnsupportedError
+from shoal.base import NotFoundError, PackageError, ServeError
+from shoal.serve import Client, start
 from shoal.serve.loading import load_model
 
 
@@ -62,11 +64,13 @@ def test_what_is_no_model_is_told(tmp_path, content, error):
         load_model(str(path))
 
 
-def test_text_outputs_are_refused(save_model):
+def test_text_outputs_are_given(save_model):
     path = save_model("words", [("Identity", ["x"], ["y"], {})], [("x", 8, ["n"])], [("y", 8, ["n"])])
 
-    with pytest.raises(UnsupportedError, match="string"):
-        load_model(str(path))
+    model = load_model(str(path))
+
+    assert model.interface.outputs[0].datatype == "BYTES"
+    assert model.run([np.array(["a", "bc"])])[0].tolist() == ["a", "bc"]
 
 
 def test_texts_are_taken(save_model):
@@ -79,3 +83,53 @@ def test_texts_are_taken(save_model):
 
     assert [(field.name, field.datatype) for field in model.interface.inputs] == [("x", "BYTES")]
     assert model.run([np.array(["a", "bc"])])[0].tolist() == [1, 1]
+
+
+def _cut(content):
+    return content[: len(content) // 2]
+
+
+def _wrong_opset(content):
+    model = onnx.load_from_string(content)
+    model.opset_import[0].version = 9999
+    return model.SerializeToString()
+
+
+def _unknown_operator(content):
+    model = onnx.load_from_string(content)
+    model.graph.node[0].op_type = "NoSuchOperator"
+    return model.SerializeToString()
+
+
+DAMAGES = [_cut, _wrong_opset, _unknown_operator, lambda _: b"", lambda _: b"\x89PNG not a model at all"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["cut", "opset", "operator", "empty", "picture"])
+def test_a_damaged_or_foreign_file_is_refused_by_its_name(tmp_path, scorer, damage):
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(damage(scorer.read_bytes()))
+
+    with pytest.raises(PackageError, match=r"damaged\.onnx"):
+        load_model(str(path))
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["cut", "opset", "operator", "empty", "picture"])
+def test_a_server_over_such_a_file_does_not_start(tmp_path, scorer, damage):
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(damage(scorer.read_bytes()))
+
+    with pytest.raises(ServeError, match=r"cannot serve damaged@1: .*damaged\.onnx"):
+        start(path, port=0, replicas=1)
+
+
+def test_a_swap_to_damaged_files_leaves_the_old_one_serving(tmp_path, scorer):
+    with start(scorer, port=0, replicas=1) as server, Client(server.url) as client:
+        for version, damage in enumerate(DAMAGES, 2):
+            path = tmp_path / f"damaged{version}.onnx"
+            path.write_bytes(damage(scorer.read_bytes()))
+            server.swap("scorer", {str(version): path})
+
+            with pytest.raises(ServeError, match=rf"damaged{version}\.onnx"):
+                server.wait_for("scorer", version)
+
+            assert client.infer("scorer", {"image": np.ones((1, 2, 2), np.uint8)}).version == "1"

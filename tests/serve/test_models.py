@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from shoal.serve.channel import Loaded
@@ -69,3 +70,19 @@ def test_forgotten_versions_are_404(models):
 
     with pytest.raises(RefusedError):
         models.find("m", "1")
+
+
+def test_a_version_that_is_loaded_again_is_another_one(models, interface):
+    first = models.find("m", "1")
+    moved = models.add(Loaded("m", "1", "/elsewhere", interface, [(1, 0.001)], "classification"))
+    models.forget(set())
+    again = models.add(Loaded("m", "1", "/elsewhere", interface, [(1, 0.001)], "classification"))
+
+    assert len({first.serial, moved.serial, again.serial}) == 3
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_version_says_whether_its_answers_may_be_kept(models, interface, deterministic):
+    told = msgspec.structs.replace(interface, deterministic=deterministic)
+
+    assert models.add(Loaded("r", "1", "/r", told, [(1, 0.001)], "unknown")).is_deterministic is deterministic

@@ -44,3 +44,7 @@ def test_the_values_stay_when_the_replica_writes_again():
     shared[:] = -1
 
     assert request.numbers(0) == [0, 1, 2]
+
+
+def test_what_belongs_to_nobody_else_is_not_copied():
+    assert BatchOutputs([SCORES], batched=True, copies=False).arrays[0] is SCORES

@@ -2,7 +2,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from shoal.base import ConflictError, SegmentReader, StorageFullError, UnsupportedError, parse_prediction_id
+import shoal.store
+from shoal.base import (
+    ConflictError,
+    SegmentReader,
+    StorageFullError,
+    UnsupportedError,
+    open_log,
+    parse_prediction_id,
+)
+from shoal.model import why
 from shoal.serve.interface import Interface, TensorField
 from shoal.serve.prediction_log import PredictionLog
 
@@ -168,3 +177,43 @@ def test_several_texts_a_row_are_not_logged(tmp_path):
 
     with pytest.raises(UnsupportedError, match="expected one a row"):
         PredictionLog(tmp_path, "rentals", words, model_kind="unknown")
+
+
+def test_several_fronts_write_a_log_that_is_read_as_one(tmp_path, interface):
+    logs = [
+        PredictionLog(tmp_path, "fashion", interface, model_kind="classification", front=front, num_fronts=2)
+        for front in (0, 1)
+    ]
+    ids = []
+    for log in (logs[1], logs[0], logs[1]):
+        prefix, row = log.append("3", 2, [[IMAGES]], [SCORES])
+        ids += [f"{prefix}.{row + at}" for at in range(2)]
+        log.flush()
+        log.sync()
+    for log in logs:
+        log.close()
+
+    found = [row for _, batch in open_log(tmp_path / "fashion").read() for row in batch["prediction_id"].to_pylist()]
+
+    assert found == ids
+    with shoal.store.open(tmp_path / ".shoal") as store:
+        assert [why(each, store, log_folder=tmp_path).prediction_id for each in ids] == ids
+
+
+def test_a_single_front_goes_on_with_the_log_of_several(tmp_path, interface):
+    for front, num_fronts in ((1, 2), (0, 1)):
+        log = PredictionLog(
+            tmp_path, "fashion", interface, model_kind="classification", front=front, num_fronts=num_fronts
+        )
+        log.append("3", 2, [[IMAGES]], [SCORES])
+        log.close()
+
+    assert open_log(tmp_path / "fashion").num_rows == 4
+
+
+def test_a_single_front_writes_no_order(log):
+    log.append("3", 2, [[IMAGES]], [SCORES])
+    log.flush()
+    log.sync()
+
+    assert not (log.folder / "order").exists()

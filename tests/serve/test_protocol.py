@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shoal.serve.interface import Interface, TensorField
 from shoal.serve.outputs import BatchOutputs
-from shoal.serve.protocol import InferAnswer, Protocol, parse_json_bytes
+from shoal.serve.protocol import AnswerWriter, InferAnswer, Protocol, parse_json_bytes
 from shoal.serve.refusal import RefusedError
 
 
@@ -290,12 +290,64 @@ def test_an_output_that_json_cannot_carry_is_a_422(protocol):
     protocol.encode(InferAnswer("fashion", "3", "", {}, []), outputs, ((0, True),))
 
 
-def test_texts_come_in_the_json_alone():
-    words = Protocol(Interface((TensorField("city", "BYTES", (None,)),), (), batched=True))
-    city = {"name": "city", "datatype": "BYTES", "shape": [2], "data": ["Rom", "Łódź"]}
+WORDS = Protocol(Interface((TensorField("city", "BYTES", (None,)),), (), batched=True))
 
-    assert words.decode(body(city)).arrays[0].tolist() == ["Rom", "Łódź"]
-    assert refused(words, body(city | {"data": ["Rom", 3]})).field == "inputs.city.data"
-    raw = {"name": "city", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 3}}
-    text = body(raw)
-    assert refused(words, text + b"Rom", len(text)).expected == "texts in data, as a list in the JSON"
+
+def raw_texts(raw, *, num_texts=2):
+    city = {"name": "city", "datatype": "BYTES", "shape": [num_texts], "parameters": {"binary_data_size": len(raw)}}
+    text = body(city)
+    return text + raw, len(text)
+
+
+def test_texts_come_in_json_or_with_their_lengths():
+    city = {"name": "city", "datatype": "BYTES", "shape": [2], "data": ["Rom", "Łódź"]}
+    raw = b"\3\0\0\0Rom" + b"\7\0\0\0" + "Łódź".encode()
+
+    assert WORDS.decode(body(city)).arrays[0].tolist() == ["Rom", "Łódź"]
+    assert WORDS.decode(*raw_texts(raw)).arrays[0].tolist() == ["Rom", "Łódź"]
+    assert refused(WORDS, body(city | {"data": ["Rom", 3]})).field == "inputs.city.data"
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        (b"Rom", "inputs.city.data[0]"),
+        (b"\3\0\0\0Ro", "inputs.city.data[0]"),
+        (b"\xff\xff\xff\xffRom", "inputs.city.data[0]"),
+        (b"\1\0\0\0a\1\0\0\0\xff", "inputs.city.data[1]"),
+        (b"\1\0\0\0a\1\0\0\0\0", "inputs.city.data[1]"),
+        (b"\1\0\0\0a", "inputs.city.data"),
+        (b"\1\0\0\0a" * 3, "inputs.city.data"),
+    ],
+)
+def test_raw_texts_whose_lengths_are_wrong_are_refused(raw, field):
+    assert refused(WORDS, *raw_texts(raw)).field == field
+
+
+@pytest.mark.parametrize("size", [-1, True, 1.0, "3", 10**30])
+def test_raw_texts_of_an_impossible_size_are_refused(size):
+    city = {"name": "city", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": size}}
+    text = body(city)
+
+    assert refused(WORDS, text + b"\0\0\0\0", len(text)).field == "inputs.city.parameters.binary_data_size"
+
+
+@pytest.mark.parametrize(("name", "value"), [("classification", 3), ("shared_memory_region", "mine")])
+def test_what_would_change_an_output_is_refused_and_not_ignored(protocol, name, value):
+    data = body(tensor(), outputs=[{"name": "scores", "parameters": {name: value}}])
+
+    assert refused(protocol, data).field == f"outputs.scores.parameters.{name}"
+
+
+def test_a_sequence_is_refused_because_models_keep_no_state(protocol):
+    data = body(tensor(), parameters={"sequence_id": 7, "sequence_start": True})
+
+    assert refused(protocol, data).field == "parameters.sequence_id"
+
+
+def test_an_answer_may_have_a_form_of_its_own(protocol):
+    class Shout(AnswerWriter):
+        def encode(self, answer, outputs):
+            return f"{answer.model_name}!".encode(), None
+
+    assert protocol.encode(InferAnswer("m", "1", "", {}, []), None, Shout()) == (b"m!", None)

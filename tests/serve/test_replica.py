@@ -15,10 +15,13 @@ from shoal.serve.channel import (
     Loaded,
     LoadFailed,
     OutgoingTensors,
+    Ping,
+    Pong,
     Unload,
     Work,
     encode_frame,
 )
+from shoal.serve.interface import Interface
 from shoal.serve.loading import load_model
 from shoal.serve.replica import Replica, run_replica
 
@@ -84,32 +87,31 @@ def context():
 
 
 @pytest.fixture
-def attach(context):
-    """Connects a replica to a new front; the one before it must be closed."""
-    replica = Replica(context, load_model)
-    threads, fronts = [], []
+def load():
+    """What the replica loads with; a test may put another in its place."""
+    return load_model
 
-    def attach():
-        # A replica serves one front after another, never two at once.
-        for thread in threads:
-            thread.join()
+
+@pytest.fixture
+def attach(context, load):
+    """Connects a replica to a new front in a slot; the one before it must be closed."""
+    replica = Replica(context, load)
+    waiting, fronts = ([], []), []
+    doors = [lambda slot=slot: waiting[slot].pop() if waiting[slot] else None for slot in (0, 1)]
+    thread = threading.Thread(target=replica.serve, args=(doors,))
+    thread.start()
+
+    def attach(slot=0):
         ours, theirs = socket.socketpair(socket.AF_UNIX)
         ours.settimeout(20)
-
-        def serve():
-            with theirs:
-                replica.serve(theirs)
-
-        threads.append(threading.Thread(target=serve))
-        threads[-1].start()
         fronts.append(Front(ours))
+        waiting[slot].append(theirs)
         assert fronts[-1].receive() == Hello(3, os.getpid())
         return fronts[-1]
 
     yield attach
     context.stop()
-    for thread in threads:
-        thread.join()
+    thread.join()
     for front in fronts:
         front.close()
     replica.close()
@@ -190,7 +192,7 @@ def test_an_unloaded_version_is_gone(attach, scorer):
 
 def test_it_waits_for_a_front_that_is_not_there_yet(context, tmp_path):
     place = str(tmp_path / "s")
-    thread = threading.Thread(target=run_replica, args=(context,), kwargs={"socket_path": place, "threads": 1})
+    thread = threading.Thread(target=run_replica, args=(context,), kwargs={"socket_paths": [place], "threads": 1})
     thread.start()
 
     with socket.socket(socket.AF_UNIX) as listener:
@@ -204,3 +206,109 @@ def test_it_waits_for_a_front_that_is_not_there_yet(context, tmp_path):
         front.close()
 
     assert hello == Hello(3, os.getpid())
+
+
+def test_it_answers_a_ping(attach):
+    front = attach()
+
+    front.send(Ping())
+
+    assert front.receive() == Pong()
+
+
+def test_two_fronts_have_memory_of_their_own_and_their_own_answers(attach, scorer):
+    first, second = attach(0), attach(1)
+    for front in (first, second):
+        front.send(Load("m", "1", str(scorer)))
+        assert isinstance(front.receive(), Loaded)
+
+    dark, bright = (np.full((1, 2, 2), value, np.uint8) for value in (0, 9))
+    answers = [(front, front.work(1, image)) for front, image in ((first, dark), (second, bright))]
+
+    scores = [front.incoming.read(done.block, done.slots)[0] for front, done in answers]
+    assert scores[0].tolist() != scores[1].tolist()
+
+
+def test_a_version_stays_while_one_front_wants_it(attach, scorer):
+    first, second = attach(0), attach(1)
+    for front in (first, second):
+        front.send(Load("m", "1", str(scorer)))
+        front.receive()
+
+    first.send(Unload("m", "1"))
+    first.send(Ping())
+    first.receive()
+
+    assert isinstance(second.work(1, np.ones((1, 2, 2), np.uint8)), Done)
+
+
+def test_what_one_front_has_loaded_is_no_second_load_for_the_other(attach, scorer):
+    first, second = attach(0), attach(1)
+    first.send(Load("m", "1", str(scorer)))
+    loaded = first.receive()
+
+    second.send(Load("m", "1", str(scorer)))
+
+    assert second.receive() == loaded
+
+
+class Recording:
+    """A model that notes what it runs, the first time after it was let."""
+
+    def __init__(self, path, ran, let):
+        self.path, self._ran, self._let = path, ran, let
+        self.interface, self.timings, self.model_kind = Interface((), (), batched=True), [], "unknown"
+
+    def run(self, inputs):
+        assert self._let.wait(20)
+        self._ran.append(int(inputs[0][0]))
+        return [np.zeros(1, np.float32)]
+
+
+class TestFairness:
+    ran, let = [], threading.Event()
+
+    @pytest.fixture
+    def load(self):
+        return lambda path: Recording(path, self.ran, self.let)
+
+    def test_fronts_take_turns(self, attach):
+        fronts = [attach(0), attach(1)]
+        for front in fronts:
+            front.send(Load("m", "1", "/1"))
+            front.receive()
+
+        # Both wait while the replica is at the first batch; from then on each sends as soon as it was answered.
+        for number, front in enumerate(fronts):
+            front.send(Work(0, "m", "1", *front.outgoing.write([[np.array([number])]])))
+            front.send(Ping())
+        self.let.set()
+        for turn in range(1, 20):
+            for number, front in enumerate(fronts):
+                while not isinstance(front.receive(), Done):
+                    """A Pong."""
+                front.send(Work(turn, "m", "1", *front.outgoing.write([[np.array([number])]])))
+
+        # Of any stretch, each front has its half, give or take the batch under way.
+        assert all(1 <= sum(self.ran[start : start + 4]) <= 3 for start in range(len(self.ran) - 4))
+
+
+class TestLoadingThatNeverEnds:
+    let = threading.Event()
+
+    @pytest.fixture
+    def load(self):
+        yield lambda path: load_model(path) if path != "/endless" else self.let.wait(20)
+        self.let.set()
+
+    def test_the_rest_goes_on(self, attach, scorer):
+        front = attach()
+        front.send(Load("m", "1", str(scorer)))
+        front.receive()
+
+        front.send(Load("m", "2", "/endless"))
+        front.send(Ping())
+
+        assert front.receive() == Pong()
+        assert isinstance(front.work(1, np.ones((1, 2, 2), np.uint8)), Done)
+        self.let.set()

@@ -18,6 +18,17 @@ from shoal.serve.routes import Route, find_route
         ("POST", "/v2/models/fashion/versions/3/infer", Route("infer", "fashion", "3")),
         ("POST", "/v2/models/a%20b/infer", Route("infer", "a b")),
         ("POST", "/v2/repository/index", Route("index")),
+        ("POST", "/v2/repository/models/a%20b/load", Route("load", "a b")),
+        ("POST", "/v2/repository/models/fashion/unload", Route("unload", "fashion")),
+        ("GET", "/v2/models/fashion/config", Route("config", "fashion")),
+        ("GET", "/v2/models/fashion/versions/3/config", Route("config", "fashion", "3")),
+        ("GET", "/v2/models/fashion/stats", Route("statistics", "fashion")),
+        ("GET", "/v2/models/stats", Route("statistics")),
+        ("POST", "/predict", Route("predict")),
+        ("POST", "/v2/models/fashion/predict", Route("predict", "fashion")),
+        ("POST", "/v2/models/fashion/versions/3/predict", Route("predict", "fashion", "3")),
+        ("GET", "/docs", Route("docs")),
+        ("GET", "/openapi.json", Route("openapi")),
         ("GET", "/metrics", Route("metrics")),
         ("GET", "/status", Route("status")),
     ],
@@ -28,7 +39,19 @@ def test_every_path_of_the_protocol_is_known(method, path, route):
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v1", "/v2/models", "/v2/models/a/b", "/v2/models/a/versions", "/v2/models/a/versions/1/x", "/v3/models/a"],
+    [
+        "/",
+        "/v1",
+        "/v2/models",
+        "/v2/models/a/b",
+        "/v2/models/a/versions",
+        "/v2/models/a/versions/1/x",
+        "/v3/models/a",
+        "/v2/repository",
+        "/v2/repository/models/a",
+        "/v2/repository/models/a/reload",
+        "/predict/a",
+    ],
 )
 def test_other_paths_are_404(path):
     with pytest.raises(RefusedError) as caught:

@@ -359,3 +359,28 @@ def test_a_service_prepares_raw_rows_as_training_did(tmp_path):
     assert all(answer.outputs["seen"].tobytes() == expected.tobytes() for answer in answers)
     assert unseen.outputs["seen"][0, 1] == float(raw["city_mask"][0])
     assert (logged["age"], logged["age_mask"]) == (raw["age"][7], raw["age_mask"][7])
+
+
+def test_several_models_are_served_at_once(scorer, picker):
+    with start({"a": scorer, "b": picker}, port=0, replicas=1) as server, Client(server.url) as client:
+        assert client.infer("a", EXAMPLE).version == "1"
+        assert client.infer("b", {"index": np.array([1])}).outputs["logarithm"].tolist() == [0]
+
+
+def test_one_of_several_that_cannot_be_loaded_is_told_at_the_start(scorer, tmp_path):
+    (tmp_path / "cut.onnx").write_bytes(scorer.read_bytes()[:60])
+
+    with pytest.raises(ServeError, match="cannot serve b@1"):
+        start({"a": scorer, "b": tmp_path / "cut.onnx"}, port=0, replicas=1)
+
+
+def test_what_is_asked_again_is_answered_from_the_cache(scorer, connect, image_request):
+    with start(scorer, port=0, replicas=1, prediction_cache_bytes=1 << 20) as server:
+        wire = connect(server.port)
+        answers = [wire.infer("scorer", image_request)[1] for _ in range(3)]
+        status = server.status()
+
+    assert [answer["outputs"] for answer in answers] == [answers[0]["outputs"]] * 3
+    assert len({answer["parameters"]["prediction_id"] for answer in answers}) == 3
+    assert status["models"]["scorer"]["versions"]["1"]["cache"] == {"hits": 2, "misses": 1, "hit_rate": 0.6667}
+    assert status["cache"]["entries"] == 1

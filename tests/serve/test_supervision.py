@@ -1,3 +1,4 @@
+import socket
 import threading
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from shoal.serve.messages import (
     Configure,
     Listening,
     ModelPlan,
-    Plan,
     Problem,
+    Pulse,
     Serving,
     Synced,
     encode_message,
@@ -48,8 +49,9 @@ def supervision(tmp_path):
     return supervision
 
 
-def say(supervision, message):
-    supervision._on_front(Report(FRONT, encode_message(message)))
+def say(supervision, *messages, rank=0):
+    for message in messages:
+        supervision._on_front(Report(Member("front", rank), encode_message(message)))
 
 
 def one(path="/1"):
@@ -68,9 +70,9 @@ def test_a_front_that_starts_is_told_all_it_must_know(supervision):
 
 
 def test_start_ends_when_the_plan_is_reached(supervision):
-    supervision._start_processes = lambda: say(supervision, Serving(1, {"m": {"1": 1.0}}, []))
+    supervision._start_processes = lambda: say(supervision, Listening(4711), Serving(1, {"m": {"1": 1.0}}, []))
 
-    supervision.start("m", one())
+    supervision.start({"m": one()})
 
     assert supervision.shares() == {"m": {"1": 1.0}}
 
@@ -81,13 +83,14 @@ def test_start_ends_when_the_plan_is_reached(supervision):
         (CannotListen("cannot listen on port 1", "another"), "cannot listen on port 1; next: another"),
         (Serving(1, {}, [Problem("m", "1", "broken", "mend it")]), "cannot serve m@1: broken; next: mend it"),
         (Serving(1, {}, []), "was not loaded within"),
+        (Serving(1, {"m": {"1": 1.0}}, []), "was not loaded within"),
     ],
 )
 def test_start_tells_why_it_cannot(supervision, message, complaint):
     supervision._start_processes = lambda: say(supervision, message)
 
     with pytest.raises(ServeError, match=complaint):
-        supervision.start("m", one())
+        supervision.start({"m": one()})
 
 
 def test_a_problem_of_an_earlier_plan_does_not_count(supervision):
@@ -158,12 +161,76 @@ def test_a_start_that_took_too_long_tells_what_the_processes_wrote(supervision, 
     (tmp_path / "logs" / "replica-0.log").write_text("reading a large file\n")
 
     with pytest.raises(ServeError, match=r"was not loaded within 0\.05 s\nreplica-0 wrote last:\nreading a large file"):
-        supervision.start("m", one())
+        supervision.start({"m": one()})
 
 
-def test_shares_in_another_order_are_not_the_plan(supervision):
-    supervision._plan = Plan(1, {"m": ModelPlan({"1": "/1", "2": "/2"}, {"2": 0.5, "1": 0.5})})
+@pytest.fixture
+def pair(tmp_path):
+    """A supervision of two fronts."""
+    supervision = Supervision(ServeSettings(port=0, start_s=0.05, fronts=2), None, tmp_path)
+    supervision._front = supervision._replicas = Service()
+    yield supervision
+    supervision.stop()
 
-    say(supervision, Serving(1, {"m": {"1": 0.5, "2": 0.5}}, []))
 
-    assert not supervision._is_reached()
+def reach(supervision, rank, generation=1, version="1"):
+    say(supervision, Listening(1), Serving(generation, {"m": {version: 1.0}}, []), rank=rank)
+
+
+def test_a_start_waits_for_every_front(pair):
+    pair._start_processes = lambda: reach(pair, 0)
+
+    with pytest.raises(ServeError, match="was not loaded within"):
+        pair.start({"m": one()})
+
+
+def test_fronts_that_share_a_port_have_it_before_they_start(pair):
+    pair._start_processes = lambda: [reach(pair, rank) for rank in (0, 1)]
+
+    pair.start({"m": one()})
+    pair._on_front(Started(Member("front", 1), 1))
+
+    assert pair._front.sent[-1].port > 0
+
+
+def test_a_port_that_cannot_be_reserved_is_a_clear_error(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        supervision = Supervision(ServeSettings(port=port, fronts=2), None, tmp_path)
+
+        with pytest.raises(ServeError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+            supervision.start({"m": one()})
+
+
+def test_waiting_is_for_all_fronts_that_are_there(pair):
+    pair.send_plan("m", one())
+    reach(pair, 0)
+    reach(pair, 1, version="0")
+    wanted = {"m": {"1": 1.0}}
+
+    assert not pair.wait_until(lambda shares: shares == wanted, lambda _: True, 0.0)
+    pair._on_front(Exited(Member("front", 1), 1, None, 9, None))
+    assert pair.wait_until(lambda shares: shares == wanted, lambda _: True, 0.0)
+
+
+def test_a_sync_waits_for_no_front_that_died(pair):
+    for rank in (0, 1):
+        reach(pair, rank)
+
+    def send(rank, message):
+        if rank == 0:
+            say(pair, Synced(read_for_front(message).number, None), rank=0)
+        else:
+            pair._on_front(Exited(Member("front", 1), 1, None, 9, None))
+
+    pair._front.send = send
+
+    pair.sync(1.0)
+
+
+def test_a_pulse_is_for_the_keeper(pair):
+    say(pair, Pulse(0.0, 0.0, 0, 2), rank=1)
+
+    assert pair._keeper._pulses[1].num_able == 2

@@ -3,9 +3,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from shoal.base import NotFoundError, UnsupportedError
+from shoal.base import ConfigError, NotFoundError, UnsupportedError
+from shoal.serve.carrying import is_carried
+from shoal.serve.chain import Chain
 from shoal.serve.messages import ModelPlan
-from shoal.serve.target import find_target, plan_from_registry
+from shoal.serve.target import find_target, plan_from_registry, source_of
 
 
 class Models:
@@ -63,3 +65,75 @@ def test_without_an_alias_the_registry_chooses():
     store = SimpleNamespace(models=Models({"m": 2}))
 
     assert plan_from_registry(store, "m", "").versions == {"2": "/2"}
+
+
+class Model:
+    def predict(self, batch):
+        return batch
+
+
+def test_python_is_served_under_the_name_of_its_class(tmp_path):
+    (tmp_path / "mine.py").write_text("class Model: ...\n")
+
+    assert find_target(Model, None).name == find_target(Model(), None).name == "Model"
+    assert find_target(Chain(Model, name="my chain"), None).name == "my-chain"
+    assert find_target(f"{tmp_path}/mine.py:Model", None).plan.versions == {"1": f"{tmp_path}/mine.py:Model"}
+
+
+@pytest.mark.parametrize("model", [7, object(), dict])
+def test_what_is_no_model_is_told(model):
+    with pytest.raises(UnsupportedError, match="predict"):
+        find_target(model, None)
+
+
+def test_an_estimator_is_to_be_packaged_first():
+    class Estimator(Model):
+        def get_params(self): ...
+
+    with pytest.raises(UnsupportedError, match="Estimator") as caught:
+        find_target(Estimator(), None)
+
+    assert "shoal.model.package" in caught.value.next_step
+
+
+def test_another_folder_is_watched(tmp_path):
+    target = find_target(tmp_path, None)
+
+    assert target.folder == tmp_path
+    assert target.plan.versions == {}
+
+
+def test_several_models_have_the_names_given(scorer, picker):
+    target = find_target({"a": scorer, "b": str(picker)}, None)
+
+    assert {name: list(plan.versions.values()) for name, plan in target.plans.items()} == {
+        "a": [str(scorer)],
+        "b": [str(picker)],
+    }
+
+
+def test_a_source_is_a_path_or_an_address(scorer, tmp_path):
+    (tmp_path / "mine.py").write_text("class Model: ...\n")
+
+    assert source_of(scorer) == str(scorer)
+    assert source_of(f"{tmp_path}/mine.py:Model") == f"{tmp_path}/mine.py:Model"
+    assert is_carried(source_of(Model()))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "-a"])
+def test_a_name_must_stand_in_a_path(scorer, name):
+    with pytest.raises(ConfigError, match="cannot be named"):
+        find_target({name: scorer}, None)
+
+
+def test_several_models_are_single_ones_that_do_not_move(tmp_path, scorer):
+    store = SimpleNamespace(models=Models({"m@production": 3}), last_change=lambda: 0)
+
+    with pytest.raises(ConfigError, match="expected one model"):
+        find_target({"a": tmp_path}, None)
+    with pytest.raises(ConfigError, match="expected one model"):
+        find_target({"a": {"b": scorer, "c": scorer}}, None)
+    with pytest.raises(ConfigError, match="no models"):
+        find_target({}, None)
+    with pytest.raises(NotFoundError, match="absent"):
+        find_target({"a": scorer, "b": "absent.onnx"}, store)

@@ -74,6 +74,10 @@ if TYPE_CHECKING:
     from shoal.base.json import encode as encode
     from shoal.base.json import pretty as pretty
     from shoal.base.log import SegmentLog as SegmentLog
+    from shoal.base.log_order import MergedReader as MergedReader
+    from shoal.base.log_order import OrderWriter as OrderWriter
+    from shoal.base.log_order import open_log as open_log
+    from shoal.base.log_order import part_folder as part_folder
     from shoal.base.log_reader import SegmentReader as SegmentReader
     from shoal.base.recorder import NullRecorder as NullRecorder
     from shoal.base.recorder import Recorder as Recorder
@@ -98,8 +102,10 @@ __all__ = [
     "Json",
     "LocalBlobs",
     "ManualClock",
+    "MergedReader",
     "NotFoundError",
     "NullRecorder",
+    "OrderWriter",
     "PackageError",
     "PredictionId",
     "Recorder",
@@ -148,7 +154,9 @@ __all__ = [
     "new_id",
     "new_token",
     "open_handle",
+    "open_log",
     "parse_prediction_id",
+    "part_folder",
     "pretty",
     "register_codec",
     "register_handle",
@@ -230,7 +238,11 @@ __getattr__ = lazy_face(
         "encode": "json",
         "pretty": "json",
         "SegmentLog": "log",
+        "MergedReader": "log_order",
+        "OrderWriter": "log_order",
         "SegmentReader": "log_reader",
+        "open_log": "log_order",
+        "part_folder": "log_order",
         "NullRecorder": "recorder",
         "Recorder": "recorder",
         "Ref": "recorder",

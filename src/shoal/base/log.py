@@ -90,6 +90,11 @@ class SegmentLog:
         """Rows appended so far, by all writers since the log was made."""
         return self._next_row
 
+    @property
+    def num_durable_rows(self) -> int:
+        """Rows that are on the disk, where readers see them."""
+        return self._durable_rows
+
     def append(self, batch: pa.RecordBatch) -> int:
         """Add a batch and return the row number of its first row; rows of one batch stay together and in order.
 

@@ -79,14 +79,17 @@ def _log_of(version: "shoal.store.ModelVersion", folder: Path) -> Path:
     # Versions with other columns are logged beside, in folders that end in a digest of their columns; the facts tell
     # such a log from that of a model whose name just begins alike.
     for path in sorted(folder.glob(f"{version.name}-*/log.json")):
-        reader = shoal.base.SegmentReader(path.parent)
+        # A part of a log that several fronts write is read with the rest of it.
+        if "-front~" in path.parent.name:
+            continue
+        reader = shoal.base.open_log(path.parent)
         facts = json.decode((reader.schema.metadata or {}).get(b"shoal", b"{}"), dict[str, Any])
         if facts.get("model") == version.name and _holds(reader, str(version.version)):
             return path.parent
     return main
 
 
-def _holds(reader: "shoal.base.SegmentReader", version: str) -> bool:
+def _holds(reader: "shoal.base.SegmentReader | shoal.base.MergedReader", version: str) -> bool:
     return any(version in batch["version"].to_pylist() for _, batch in reader.read())
 
 

@@ -39,6 +39,7 @@ class Manifest:
         parent: the digest of the package that this one was derived from.
         files: the digest of every other file of the folder, by name.
         preparation: the digest of the preparation that the graph begins with; None where there is none.
+        classes: what each column of `scores` stands for, where the model was asked; None where it cannot tell.
     """
 
     name: str
@@ -51,11 +52,15 @@ class Manifest:
     parent: str | None
     files: dict[str, str]
     preparation: str | None = None
+    classes: tuple[int | str, ...] | None = None
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:
         """The file's content: JSON for people, closed by a digest of everything above it."""
         fields = decode(encode(asdict(self)))
+        if self.classes is None:
+            # As before there were any: the same model gives the same package.
+            del fields["classes"]
         return (pretty({**fields, "digest": digest_json(fields)}) + "\n").encode()
 
 

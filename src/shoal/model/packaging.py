@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -17,10 +17,12 @@ from shoal.base import (
     InputError,
     PackageError,
     Ref,
+    UnsupportedError,
     atomic_folder,
     digest_bytes,
     find_home,
 )
+from shoal.model.estimators import LABEL, convert_estimator, is_estimator
 from shoal.model.graph import add_scores, is_distribution, load_graph, softmax, strip, to_bytes
 from shoal.model.joining import with_preparation
 from shoal.model.manifest import (
@@ -60,10 +62,10 @@ class HasId(Protocol):
 def package(
     model: object,
     *,
-    example: Mapping[str, Any],
+    example: Any,  # noqa: ANN401 - arrays by name, or what an estimator takes
     name: str = "model",
     path: str | Path | None = None,
-    kind: Kind = "classification",
+    kind: Kind | None = None,
     inputs: Sequence[str] | None = None,
     run: str | HasId | None = None,
     code: str | None = None,
@@ -80,13 +82,16 @@ def package(
     single row too. The same model and facts give the same package; packaging it again returns what is there.
 
     Args:
-        model: a torch module (not changed; it need not be in evaluation mode), an ONNX file's path, or an ONNX model.
+        model: a torch module (not changed; it need not be in evaluation mode), an ONNX file's path, an ONNX model, or a
+            fitted estimator of scikit-learn, LightGBM or XGBoost, or a pipeline of them.
         example: a few real rows, as arrays or tensors by name, the batch first, of which at most 256 are
-            used; columns that are no input may be there.
+            used; columns that are no input may be there. For an estimator also the data frame or the matrix that it was
+            fitted on: columns of a data frame become inputs, and those that lack values in it get a mask beside them.
         name: letters, digits, `.`, `_` and `-`: it becomes part of file names and URLs.
         path: the folder to make; left out, `packages/<name>-<digest>` in the nearest `.shoal`.
         kind: "classification" gives the output `scores`, float [batch, classes], as probabilities: a softmax is
-            appended unless the model gives probabilities already. "regression" keeps outputs as they are.
+            appended unless the model gives probabilities already. "regression" keeps outputs as they are. Left out, an
+            estimator tells, with `label` beside a classifier's scores, and all else is taken for a classifier.
         inputs: the columns that a torch module's forward takes, in order, where their names differ from its parameters.
         run: what trained it, or its id.
         code: the digest of the code that trained it.
@@ -106,22 +111,26 @@ def package(
     _check_words(name, kind)
     if profile is not None and profile_on is not None:
         raise ConfigError("profile and profile_on were both given, expected one", next_step="leave one of them out")
-    rows = {column: _to_numpy(values) for column, values in example.items()}
     fitted = preparation_of(preparation, dataset)
-    graph, signature, examples = _prove(model, rows, kind, inputs, fitted)
-    files = {ONNX_FILE: graph, EXAMPLES_FILE: arrays_to_bytes(examples)}
+    proven = (
+        _prove_estimator(model, example, kind, inputs, fitted)
+        if is_estimator(model)
+        else _prove(model, example, kind or "classification", inputs, fitted)
+    )
+    signature = proven.signature
+    files = {ONNX_FILE: proven.graph, EXAMPLES_FILE: arrays_to_bytes(proven.examples)}
     if fitted is None and preparation is None and parent is not None and parent.signature.inputs == signature.inputs:
         # What was derived from a graph that prepares its rows, such as its int8 form, does so too.
         fitted = parent.preparation
     if fitted is not None:
         files[PREPARATION_FILE] = fitted.to_json().encode()
     if profile_on is not None:
-        profile = profile_model(Session(graph), kind, *profile_on)
+        profile = profile_model(Session(proven.graph), proven.kind, *profile_on)
     if profile is not None:
         files[PROFILE_FILE] = profile.to_bytes()
     manifest = Manifest(
         name=name,
-        kind=kind,
+        kind=proven.kind,
         signature=signature,
         metrics=_finite(metrics or {}),
         run=run if run is None or isinstance(run, str) else run.id,
@@ -130,6 +139,7 @@ def package(
         parent=None if parent is None else parent.digest,
         files={file: digest_bytes(content) for file, content in files.items()},
         preparation=None if fitted is None else fitted.digest,
+        classes=proven.classes,
     )
     return _write(manifest, files, path)
 
@@ -164,13 +174,25 @@ def amend(
     return _write(manifest, files, path)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Proven:
+    """A graph that gave what its source gives, and rows of both sides."""
+
+    graph: bytes
+    signature: Signature
+    examples: dict[str, NDArray[Any]]
+    kind: Kind
+    classes: tuple[int | str, ...] | None = None
+
+
 def _prove(
     model: object,
-    rows: dict[str, NDArray[Any]],
+    example: object,
     kind: Kind,
     inputs: Sequence[str] | None,
     preparation: "FittedPreparation | None",
-) -> tuple[bytes, Signature, dict[str, NDArray[Any]]]:
+) -> _Proven:
+    rows = _rows_of(example)
     graph, expected = _graph_of(model, rows if preparation is None else preparation.apply(rows), inputs)
     if preparation is not None:
         graph = with_preparation(graph, preparation)
@@ -190,20 +212,77 @@ def _prove(
     found = session.run(taken)
     if expected is not None:
         _check_equal(found, expected, "the exported graph differs from the module", tolerance)
+    return _Proven(
+        graph=content,
+        signature=session.signature,
+        examples=_checked_alone(session, taken, found, tolerance),
+        kind=kind,
+    )
+
+
+def _prove_estimator(
+    model: object,
+    example: object,
+    kind: Kind | None,
+    inputs: Sequence[str] | None,
+    preparation: "FittedPreparation | None",
+) -> _Proven:
+    if inputs is not None:
+        raise ConfigError(
+            f"inputs={list(inputs)} names the inputs of a torch module, and this is a {type(model).__name__}",
+            next_step="leave inputs out: an estimator has the columns that it was fitted on",
+        )
+    raw = {} if preparation is None else _rows_of(example)
+    converted = convert_estimator(
+        model,
+        example if preparation is None else preparation.apply(raw),
+        kind=kind,
+        most_rows=MAX_EXAMPLE_ROWS,
+        tolerance=TOLERANCE,
+    )
+    graph = converted.graph if preparation is None else with_preparation(converted.graph, preparation)
+    strip(graph)
+    content = to_bytes(graph)
+    session = Session(content)
+    taken = session.signature.inputs_from(raw or converted.rows)
+    found = session.run(taken)
+    _check_equal(found, converted.expected, "the converted graph differs from the estimator", TOLERANCE)
+    return _Proven(
+        graph=content,
+        signature=session.signature,
+        examples=_checked_alone(session, taken, found, TOLERANCE),
+        kind=converted.kind,
+        classes=converted.classes,
+    )
+
+
+def _checked_alone(
+    session: Session, taken: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]], tolerance: float
+) -> dict[str, NDArray[Any]]:
+    """A few rows of both sides, once the first of them gave the same without the others."""
     _check_equal(
         session.run({name: values[:1] for name, values in taken.items()}),
         {name: values[:1] for name, values in found.items()},
         "a row alone gives another output than the same row in a batch",
         tolerance,
     )
-    examples = {name: values[:NUM_EXAMPLES] for name, values in {**taken, **found}.items()}
-    return content, session.signature, examples
+    return {name: values[:NUM_EXAMPLES] for name, values in {**taken, **found}.items()}
+
+
+def _rows_of(example: object) -> dict[str, NDArray[Any]]:
+    if not isinstance(example, Mapping):
+        raise InputError(
+            f"the example is a {type(example).__name__}, expected arrays by name",
+            next_step="give a dict such as {'image': images}; data frames are taken for estimators alone",
+        )
+    return {column: _to_numpy(values) for column, values in example.items()}
 
 
 def _graph_of(
     model: object, rows: dict[str, NDArray[Any]], inputs: Sequence[str] | None
 ) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]] | None]:
     if isinstance(model, str | Path):
+        _check_not_pickled(Path(model))
         return load_graph(Path(model)), None
     if isinstance(model, onnx.ModelProto):
         own = onnx.ModelProto()
@@ -214,7 +293,15 @@ def _graph_of(
     return export_module(model, rows, inputs=inputs)
 
 
-def _check_words(name: str, kind: str) -> None:
+def _check_not_pickled(path: Path) -> None:
+    if path.suffix in (".pkl", ".pickle", ".joblib"):
+        raise UnsupportedError(
+            f"cannot package {path}: loading a pickled model runs whatever code is in it, and shoal never does",
+            next_step="load it yourself if you trust who made it, and give the estimator itself",
+        )
+
+
+def _check_words(name: str, kind: str | None) -> None:
     if (
         not name
         or name[0] in ".-"
@@ -224,7 +311,7 @@ def _check_words(name: str, kind: str) -> None:
             f"name={name!r} cannot name a model: expected letters, digits, '.', '_' and '-'",
             next_step="choose a name such as 'fashion'",
         )
-    if kind not in get_args(Kind):
+    if kind is not None and kind not in get_args(Kind):
         raise ConfigError(f"kind={kind!r} is unknown: expected one of {get_args(Kind)}", next_step="choose one of them")
 
 
@@ -247,6 +334,8 @@ def _check_equal(
                 f"{what}: {name!r} has shape {list(given.shape)}, expected {list(wanted.shape)}",
                 next_step="make forward independent of the example's batch size",
             )
+        if name == LABEL and SCORES in expected:
+            continue  # It follows from the scores: where two are as good as equal, either is right.
         difference = np.abs(given.astype(np.float64) - wanted.astype(np.float64))
         worst = float((difference / np.maximum(1.0, np.abs(wanted))).max(initial=0.0))
         # Written so that NaN on one side fails too.

@@ -63,6 +63,23 @@ def decide(load: Load, limits: AdmissionLimits) -> RefusedError | None:
     return None
 
 
+def check_deadline(load: Load, own_s: float, left_s: float) -> RefusedError | None:
+    """None when a request is predicted to be answered in the time it has left, else the 503 to answer it with.
+
+    Args:
+        load: what goes before it.
+        own_s: what it takes itself.
+        left_s: until its deadline; infinite without one.
+    """
+    late_s = load.wait_s + own_s - left_s
+    if late_s <= 0:
+        return None
+    return _busy(
+        f"it would be answered in about {(load.wait_s + own_s) * 1000:.1f} ms, and has {max(left_s, 0) * 1000:.1f} ms",
+        late_s,
+    )
+
+
 def draining() -> RefusedError:
     """The 503 of a server that answers what it has and takes nothing new."""
     refused = RefusedError(

@@ -17,6 +17,11 @@ class KeyCheck:
     def __init__(self, key: str | None) -> None:
         self._expected = None if key is None else key.encode()
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is a key."""
+        return self._expected is not None
+
     def check(self, headers: Mapping[bytes, bytes]) -> None:
         """Raise the 401 unless `Authorization: Bearer KEY` or `X-API-Key: KEY` is right."""
         if self._expected is None:

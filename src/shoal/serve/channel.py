@@ -55,6 +55,14 @@ class Work(msgspec.Struct, frozen=True, tag=True):
     slots: list[Slot]
 
 
+class Ping(msgspec.Struct, frozen=True, tag=True):
+    """To a replica: say `Pong`."""
+
+
+class Pong(msgspec.Struct, frozen=True, tag=True):
+    """From a replica: it still hears."""
+
+
 class Hello(msgspec.Struct, frozen=True, tag=True):
     """From a replica, first of all: who it is. A `Loaded` for everything that it has already follows."""
 
@@ -99,15 +107,22 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """From a replica: a batch has no outputs; `blames_input` when the model itself refused what it was given."""
+    """From a replica: a batch has no outputs; `blames_input` when the model itself refused what it was given.
+
+    Attributes:
+        blames_model: whether the model failed by a mistake of its own; else, without `blames_input`, the replica did.
+        next_step: what to do about it.
+    """
 
     batch: int
     message: str
     blames_input: bool
+    blames_model: bool = False
+    next_step: str = "send it again later"
 
 
-ToReplica: TypeAlias = Load | Unload | Work
-FromReplica: TypeAlias = Hello | Loaded | LoadFailed | Done | Failed
+ToReplica: TypeAlias = Load | Unload | Work | Ping
+FromReplica: TypeAlias = Hello | Loaded | LoadFailed | Done | Failed | Pong
 Frame: TypeAlias = ToReplica | FromReplica
 
 _ENCODER = msgspec.msgpack.Encoder()

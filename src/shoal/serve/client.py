@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from shoal.base import ConfigError, InputError, NotFoundError, Secret, ServeError, UnavailableError
-from shoal.serve.tensors import DATATYPES, Array, input_datatype_of, to_bytes
+from shoal.serve.tensors import DATATYPES, Array, element_count, input_datatype_of, texts_from_bytes, to_bytes
 
 _FAULTS_OF_INPUT = (
     HTTPStatus.BAD_REQUEST,
@@ -189,6 +189,9 @@ def _decode(data: bytes, json_bytes: int) -> InferResult:
         size = (tensor.get("parameters") or {}).get("binary_data_size")
         if size is None:
             array: Array = np.array(tensor["data"], datatype.dtype)
+        elif datatype.family is str:
+            array = texts_from_bytes(tail[:size], element_count(tensor["shape"]), tensor["name"])
+            tail = tail[size:]
         else:
             array = np.frombuffer(tail[:size], datatype.dtype.newbyteorder("<")).astype(datatype.dtype)
             tail = tail[size:]

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from shoal.serve.http import CONTINUE, Head, RequestReader, finish, refusal
+from shoal.serve.http import CONTINUE, Head, RequestReader, finish, refusal, response
 from shoal.serve.refusal import RefusedError, our_mistake, wrong_field
 
 _LOG = logging.getLogger(__name__)
@@ -50,6 +50,10 @@ class Exchange:
         self.answered_status = status
         self.answered = response
         self._connection.flush()
+
+    def give(self, body: bytes, json_bytes: int | None) -> None:
+        """Send the answer to a request for a prediction, `json_bytes` of which are JSON when raw tensors follow."""
+        self.answer(200, response(200, body, json_bytes=json_bytes))
 
     def refuse(self, refused: RefusedError) -> None:
         """Send the answer to a request that is refused."""
@@ -198,7 +202,7 @@ class Connection(asyncio.Protocol):
         try:
             self._intake.admit(head)
         except RefusedError as refused:
-            self._reader.discard_body()
+            self._reader.discard_body(head)
             self._current = None
             exchange.refuse(refused)
             return

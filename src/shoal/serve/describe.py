@@ -14,6 +14,8 @@ from shoal.serve.metrics import Gauges
 from shoal.serve.models import Models, ServedVersion
 from shoal.serve.queue import Key
 
+_EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics")
+
 
 def json_response(status: int, value: object) -> bytes:
     """An answer with this value as its JSON."""
@@ -22,7 +24,7 @@ def json_response(status: int, value: object) -> bytes:
 
 def server_metadata() -> dict[str, Any]:
     """What `GET /v2` tells."""
-    return {"name": "shoal", "version": shoal.__version__, "extensions": ["binary_tensor_data", "model_repository"]}
+    return {"name": "shoal", "version": shoal.__version__, "extensions": _EXTENSIONS}
 
 
 def model_metadata(served: ServedVersion, versions: list[str]) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def gauges(models: Models, dispatcher: Dispatcher, *, ready: bool) -> Gauges:
             for model, shares in models.shares.items()
             for version, share in shares.by_version.items()
         },
+        cache=dispatcher.cache_state(),
     )
 
 
@@ -102,6 +105,7 @@ def status(
                 "rank": link.rank,
                 "pid": link.pid,
                 "loaded": [f"{key.model}@{key.version}" for key in sorted(link.loaded)],
+                "loading": [f"{key.model}@{key.version}" for key in sorted(link.asked)],
                 "running_rows": link.batch.num_rows if link.batch is not None else 0,
             }
             for link in sorted(dispatcher.links.values(), key=lambda link: link.rank)
@@ -113,6 +117,7 @@ def status(
             "held_bytes": load.num_bytes,
         },
         "logs": journal.status(),
+        "cache": dispatcher.cache_state(),
     }
 
 
@@ -122,6 +127,7 @@ def _version(served: ServedVersion, dispatcher: Dispatcher) -> dict[str, Any]:
         "rows_per_batch_at_most": dispatcher.most_rows(served.key),
         "predicted_ms": {f"{rows} rows": round(served.cost.predict_s(rows) * 1000, 3) for rows in (1, 8, 32)},
         "shares_batches": served.interface.batched,
+        **dispatcher.explain(served.key),
     }
 
 

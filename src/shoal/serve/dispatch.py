@@ -5,20 +5,23 @@ import logging
 import math
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from shoal.base import NotFoundError, StorageFullError
-from shoal.serve.admission import AdmissionLimits, Load, decide
+from shoal.serve.admission import AdmissionLimits, Load, check_deadline, decide
+from shoal.serve.answers import Answers
+from shoal.serve.cache import NotedCall, PredictionCache
 from shoal.serve.channel import Done, Failed
-from shoal.serve.http import response
 from shoal.serve.inference import Inference
 from shoal.serve.journal import Journal
 from shoal.serve.link import Batch, ReplicaLink
-from shoal.serve.metrics import Metrics
+from shoal.serve.metrics import CacheState, Metrics, explain
 from shoal.serve.models import Models, ServedVersion
 from shoal.serve.outputs import BatchOutputs
-from shoal.serve.protocol import InferAnswer
-from shoal.serve.queue import BatchQueue, Key
+from shoal.serve.protocol import InferCall
+from shoal.serve.queue import BatchQueue, EndedBy, Key
 from shoal.serve.refusal import RefusedError, our_mistake
+from shoal.serve.urgency import LOWEST_LEVEL, PLAIN, Urgency
 
 _LOG = logging.getLogger(__name__)
 # A request that three replicas died on is taken for the cause; from the second death on it runs alone, so that it takes
@@ -32,19 +35,30 @@ _STUCK_FACTOR = 10.0
 _LONG_SILENCE_S = 1.0
 # Half of the target is for the batch that a request must wait for, half for its own.
 _BATCH_PART_OF_TARGET = 0.5
+# Every request that waits is looked at for its deadline: not more often than this, where some have one.
+_LATE_LOOK_S = 0.005
 
 
 class Dispatcher:
     """Holds every request from admission to answer. Used by the event loop alone."""
 
     def __init__(
-        self, models: Models, journal: Journal, metrics: Metrics, *, target_ms: float, most_batch_s: float
+        self,
+        models: Models,
+        journal: Journal,
+        metrics: Metrics,
+        *,
+        target_ms: float,
+        most_batch_s: float,
+        prediction_cache_bytes: int = 0,
     ) -> None:
         self.queue: BatchQueue[Inference] = BatchQueue()
         self.links: dict[int, ReplicaLink] = {}
         self._models = models
-        self._journal = journal
         self._metrics = metrics
+        self._answers = Answers(
+            journal, metrics, PredictionCache(prediction_cache_bytes) if prediction_cache_bytes else None
+        )
         self._budget_s = target_ms / 1000 * _BATCH_PART_OF_TARGET
         self._most_batch_s = most_batch_s
         # By the replicas' numbers, when each has last answered.
@@ -56,6 +70,7 @@ class Dispatcher:
         self._num_running = 0
         self._held_bytes = 0
         self._is_pump_due = False
+        self._late_look: asyncio.TimerHandle | None = None
 
     @property
     def num_open(self) -> int:
@@ -68,31 +83,59 @@ class Dispatcher:
         running = {link.batch.key for link in self.links.values() if link.batch is not None}
         return running | {key for key, _ in self.queue.rows_by_key()}
 
-    def load(self, arriving_bytes: int) -> Load:
-        """What is in the house, for admission."""
+    def load(self, arriving_bytes: int, level: int = LOWEST_LEVEL) -> Load:
+        """What is in the house, for admission: of what waits, what would go before a request of this level."""
         queued_s = 0.0
-        for key, num_rows in self.queue.rows_by_key():
+        for key, num_rows in self.queue.rows_ahead(level, time.monotonic()):
             queued_s += self._row_s.get(key, 0.0) * num_rows
         num_able = sum(1 for link in self.links.values() if link.loaded)
         return Load(self.num_open, self._held_bytes + arriving_bytes, queued_s, num_able)
 
-    def admit(self, limits: AdmissionLimits, arriving_bytes: int) -> None:
-        """Raise the 503 when a new request would wait too long or there is no room for it."""
-        # A bound that is looked up decides for nearly every request; only near a limit is anything computed.
-        is_calm = (
+    def is_calm(self, limits: AdmissionLimits, arriving_bytes: int) -> bool:
+        """Whether a new request is let in whatever its level: a bound that is looked up, far from every limit."""
+        return (
             self.queue.num_rows * self._dearest_row_s <= limits.most_wait_s
             and self.num_open < limits.most_requests
             and self._held_bytes + arriving_bytes < limits.most_bytes
         )
-        if not is_calm and (refused := decide(self.load(arriving_bytes), limits)):
+
+    def admit(self, limits: AdmissionLimits, arriving_bytes: int, urgency: Urgency = PLAIN) -> None:
+        """Raise the 503 when a new request would wait too long, for us or for itself, or there is no room for it."""
+        # Only near a limit is anything computed.
+        if self.is_calm(limits, arriving_bytes) and urgency.timeout_s == math.inf:
+            return
+        load = self.load(arriving_bytes, urgency.level)
+        if refused := decide(load, limits) or check_deadline(load, 0.0, urgency.timeout_s):
             raise refused
 
     def most_rows(self, key: Key) -> int:
         """The largest batch of a version that keeps the latency target."""
         return self._models.versions[key].cost.rows_within(self._budget_s, _MOST_BATCH_ROWS)
 
+    def read(self, served: ServedVersion, body: bytes, json_bytes: int | None) -> InferCall | NotedCall:
+        """What a body of the Open Inference Protocol asks for.
+
+        Raises:
+            RefusedError: 400, with the field, what was found and what was expected.
+        """
+        if not self._answers.has_cache:
+            return served.protocol.decode(body, json_bytes)
+        return self._answers.read(served, body, json_bytes)
+
     def submit(self, key: Key, request: Inference) -> None:
-        """Let a request wait for a replica; batches are made when the loop has read what other clients sent by now."""
+        """Answer a request from the cache, or let it wait; batches are made when all that was sent by now is read.
+
+        Raises:
+            RefusedError: 503, its deadline would pass before its answer.
+        """
+        request.queued_s = now_s = time.monotonic()
+        if self._answers.has_cache and self._answers.answer_kept(self._models.versions[key], request):
+            return
+        if request.deadline_s != math.inf:
+            own_s = self._models.versions[key].cost.predict_s(request.num_rows)
+            if refused := check_deadline(self.load(0, request.level), own_s, request.deadline_s - now_s):
+                raise refused
+            self._look_for_late(now_s, request.deadline_s)
         self._held_bytes += request.num_bytes
         self.queue.put(key, request)
         self.pump_soon()
@@ -125,7 +168,7 @@ class Dispatcher:
         # process writes them.
         self._feed(link)
         try:
-            self._answer(batch, served, outputs, frame.seconds)
+            self._answers.answer_batch(batch, served, outputs, frame.seconds)
         except Exception:  # noqa: BLE001  # the boundary: a mistake of ours fails one batch, and nobody waits for ever
             _LOG.exception("cannot answer a batch of %s@%s", *batch.key)
             self._refuse((request for request in batch.requests if request.exchange.answered is None), our_mistake())
@@ -183,6 +226,15 @@ class Dispatcher:
         """Drop what was learnt of all versions but these."""
         self._row_s = {key: seconds for key, seconds in self._row_s.items() if key in kept}
         self._dearest_row_s = max(self._row_s.values(), default=0.0)
+        self._answers.forget([served for key, served in self._models.versions.items() if key in kept])
+
+    def explain(self, key: Key) -> dict[str, Any]:
+        """Where the time of a version's requests goes and why its batches are as large as they are, for people."""
+        return explain(self._metrics.of(key))
+
+    def cache_state(self) -> CacheState | None:
+        """What the prediction cache holds now; None without one."""
+        return self._answers.cache_state()
 
     def _pump(self) -> None:
         self._is_pump_due = False
@@ -199,14 +251,23 @@ class Dispatcher:
     def _feed(self, link: ReplicaLink) -> None:
         if not link.is_idle:
             return
-        taken = self.queue.take(link.loaded, self.most_rows)
+        now_s = time.monotonic()
+        taken = self.queue.take(link.loaded, self.most_rows, now_s)
+        # All that it looked at may have come too late, and others wait behind.
+        while taken is not None and not taken.requests:
+            self._refuse_late(taken.late)
+            taken = self.queue.take(link.loaded, self.most_rows, now_s)
         if taken is None:
             return
+        key, requests, late, ended_by = taken
+        self._refuse_late(late)
+        self._metrics.of(key).ended_by[self._reason(key, ended_by)] += 1
         self._num_batches += 1
-        key, requests = taken
         batch = Batch(self._num_batches, key, requests)
+        for request in requests:
+            request.taken_s = now_s
         predicted_s = self._models.versions[key].cost.predict_s(batch.num_rows)
-        batch.deadline_s = time.monotonic() + max(self._most_batch_s, _STUCK_FACTOR * predicted_s)
+        batch.deadline_s = now_s + max(self._most_batch_s, _STUCK_FACTOR * predicted_s)
         self._num_running += len(batch.requests)
         try:
             link.run(batch)
@@ -235,26 +296,34 @@ class Dispatcher:
     def _release(self, requests: Iterable[Inference]) -> None:
         self._held_bytes -= sum(request.num_bytes for request in requests)
 
-    def _answer(self, batch: Batch, served: ServedVersion, outputs: BatchOutputs, seconds: float) -> None:
-        num_rows = batch.num_rows
-        prefix, row = self._journal.write(served, num_rows, batch.inputs(), outputs.arrays)
-        counts = self._metrics.of(batch.key)
-        counts.rows += num_rows
-        counts.batch_rows.observe(num_rows)
-        counts.batch_seconds.observe(seconds)
+    def _reason(self, key: Key, ended_by: EndedBy) -> str:
+        if ended_by != "full":
+            return ended_by
+        return "largest batch" if self.most_rows(key) == _MOST_BATCH_ROWS else "latency target"
+
+    def _look_for_late(self, now_s: float, deadline_s: float) -> None:
+        """Have what is late answered at the deadline, not when a replica comes to it."""
+        loop, after_s = asyncio.get_running_loop(), max(deadline_s - now_s, _LATE_LOOK_S)
+        look = self._late_look
+        if look is not None:
+            if look.when() <= loop.time() + after_s:
+                return
+            look.cancel()
+        self._late_look = loop.call_later(after_s, self._drop_late)
+
+    def _drop_late(self) -> None:
+        self._late_look = None
         now_s = time.monotonic()
-        model, version = batch.key
-        start = 0
-        for request in batch.requests:
-            stop = start + request.num_rows
-            answer = InferAnswer(model, version, request.request_id, {"prediction_id": f"{prefix}.{row + start}"}, [])
-            try:
-                body, json_bytes = served.protocol.encode(answer, outputs.rows(start, stop), request.call.wishes)
-                request.exchange.answer(200, response(200, body, json_bytes=json_bytes))
-            except RefusedError as refused:
-                request.exchange.refuse(refused)
-            counts.request_seconds.observe(now_s - request.arrived_s)
-            start = stop
+        self._refuse_late(self.queue.drop_late(now_s))
+        if (next_s := self.queue.next_deadline_s()) != math.inf:
+            self._look_for_late(now_s, next_s)
+
+    def _refuse_late(self, late: list[Inference]) -> None:
+        if not late:
+            return
+        self._release(late)
+        self._metrics.late_requests += len(late)
+        self._refuse(late, _too_late())
 
     @staticmethod
     def _refuse(requests: Iterable[Inference], refused: RefusedError) -> None:
@@ -272,7 +341,9 @@ def _failed(key: Key, frame: Failed) -> RefusedError:
             expected="values that it was made for",
             next_step="compare the values with those that the model was trained on",
         )
-    return RefusedError(503, frame.message, next_step="send it again later", retry_after_s=1.0)
+    if frame.blames_model:
+        return RefusedError(500, f"{key.model}@{key.version}: {frame.message}", next_step=frame.next_step)
+    return RefusedError(503, frame.message, next_step=frame.next_step, retry_after_s=1.0)
 
 
 def _no_replica() -> RefusedError:
@@ -281,6 +352,14 @@ def _no_replica() -> RefusedError:
         "no replica could take the request in time",
         next_step="send it again later; GET /status tells how the replicas are",
         retry_after_s=5.0,
+    )
+
+
+def _too_late() -> RefusedError:
+    return RefusedError(
+        504,
+        "the request's timeout passed while it waited, so it was not run",
+        next_step="give it a longer timeout or a higher priority, or send less at once",
     )
 
 

@@ -13,6 +13,8 @@ from shoal.serve.refusal import RefusedError, wrong_field
 
 # The parser itself keeps a header of any length.
 MOST_HEAD_BYTES = 32 << 10
+# Of a header: the colon, the blank and the line break.
+_HEADER_MARKS = 4
 # Only these are kept of a request's headers: the rest is the client's business, and costs time.
 _KEPT = frozenset(
     name.encode()
@@ -20,9 +22,13 @@ _KEPT = frozenset(
         "authorization",
         "x-api-key",
         "content-length",
+        "content-type",
         "content-encoding",
         "expect",
+        "host",
         "inference-header-content-length",
+        "x-priority",
+        "x-timeout-us",
     ]
 )
 _STATUS_LINES: dict[int, bytes] = {
@@ -41,6 +47,7 @@ class Head:
         headers: the few that the server reads, by lower-case name.
         keeps_alive: whether the client wants to send more on this connection.
         is_old: HTTP/1.0, where keeping the connection must be said.
+        query: what follows the path's question mark, not yet percent-decoded.
     """
 
     method: str
@@ -48,6 +55,7 @@ class Head:
     headers: dict[bytes, bytes]
     keeps_alive: bool
     is_old: bool
+    query: str = ""
 
 
 Event: TypeAlias = Head | bytes | RefusedError
@@ -65,6 +73,10 @@ class RequestReader:
         self.is_inside = False
         self._events: list[Event] = []
         self._is_dead = False
+        # Only such a read can hold a whole head that is too large: in all others nothing need be counted.
+        self._is_large_read = False
+        # Of the request whose body is being read.
+        self._head: Head | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._reset()
 
@@ -74,18 +86,12 @@ class RequestReader:
             return []
         if not self._has_head:
             self._head_bytes += len(data)
+        self._is_large_read = len(data) > MOST_HEAD_BYTES
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # Going on without upgrading would be allowed, but the parser has skipped the body.
-            self._refuse(
-                wrong_field(
-                    "Upgrade",
-                    found="a wish for another protocol",
-                    expected="HTTP/1.1",
-                    next_step="leave the header out",
-                )
-            )
+            # It was refused when its head was complete.
+            self._refuse(_upgrade())
         except httptools.HttpParserError as error:
             self._refuse(
                 wrong_field(
@@ -101,8 +107,15 @@ class RequestReader:
         events, self._events = self._events, []
         return events
 
-    def discard_body(self) -> None:
-        """Do not keep what is still to come of the current request's body: it was answered from its head."""
+    def discard_body(self, head: Head | None = None) -> None:
+        """Do not keep what is still to come of a request's body: it was answered from its head.
+
+        Args:
+            head: of that request; None for whichever is being read. One whose body has come already is left alone: the
+                next request's body must not be lost for it.
+        """
+        if self._head is None or (head is not None and head is not self._head):
+            return
         self._is_discarding = True
         self._body.clear()
 
@@ -118,31 +131,40 @@ class RequestReader:
     def on_url(self, part: bytes) -> None:
         """For the parser; a long address comes in parts."""
         self._target += part
+        if self._is_large_read:
+            self._count_of_head(len(part))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """For the parser."""
         name = name.lower()
         if name in _KEPT:
             self._headers[name] = value
+        if self._is_large_read:
+            self._count_of_head(len(name) + len(value) + _HEADER_MARKS)
 
     def on_headers_complete(self) -> None:
         """For the parser."""
         parser = self._parser
         self._has_head = True
+        if parser.should_upgrade():
+            # Going on without upgrading would be allowed, but the parser skips the body.
+            self._refuse(_upgrade())
         # Refused before its body is sent, let alone kept.
         announced = self._headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self.most_body_bytes:
             self._refuse(_too_large(413, "body", int(announced), self.most_body_bytes))
+        if self._is_dead:
             return
-        self._events.append(
-            Head(
-                parser.get_method().decode("latin-1"),
-                _path_of(self._target),
-                self._headers,
-                parser.should_keep_alive(),
-                parser.get_http_version() == "1.0",
-            )
+        path, query = _path_and_query(self._target)
+        self._head = Head(
+            parser.get_method().decode("latin-1"),
+            path,
+            self._headers,
+            parser.should_keep_alive(),
+            parser.get_http_version() == "1.0",
+            query,
         )
+        self._events.append(self._head)
 
     def on_body(self, part: bytes) -> None:
         """For the parser."""
@@ -160,9 +182,15 @@ class RequestReader:
             self._events.append(self._body[0] if len(self._body) == 1 else b"".join(self._body))
         self._reset()
 
+    def _count_of_head(self, num_bytes: int) -> None:
+        self._named_bytes += num_bytes
+        if self._named_bytes > MOST_HEAD_BYTES:
+            self._refuse(_too_large(431, "headers", self._named_bytes, MOST_HEAD_BYTES))
+
     def _reset(self) -> None:
         self.is_inside = self._is_discarding = self._has_head = False
-        self._head_bytes = self._body_bytes = 0
+        self._head_bytes = self._body_bytes = self._named_bytes = 0
+        self._head = None
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
@@ -226,12 +254,18 @@ def finish(answer: bytes, *, closes: bool, is_old: bool, is_head_only: bool) -> 
 
 
 @functools.lru_cache(maxsize=256)
-def _path_of(target: bytes) -> str:
-    path = target.partition(b"?")[0]
+def _path_and_query(target: bytes) -> tuple[str, str]:
+    path, _, query = target.partition(b"?")
     if path.startswith((b"http://", b"https://")):
         # A proxy may send the absolute form, which every server must take.
         path = b"/" + path.split(b"//", 1)[1].partition(b"/")[2]
-    return path.decode("latin-1")
+    return path.decode("latin-1"), query.decode("latin-1")
+
+
+def _upgrade() -> RefusedError:
+    return wrong_field(
+        "Upgrade", found="a wish for another protocol", expected="HTTP/1.1", next_step="leave the header out"
+    )
 
 
 def _too_large(status: int, what: str, found: int, limit: int) -> RefusedError:

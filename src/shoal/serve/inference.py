@@ -1,9 +1,12 @@
 """One request for a prediction while it waits and runs."""
 
+import math
 from dataclasses import dataclass
 
+from shoal.serve.cache import NotedCall
 from shoal.serve.connection import Exchange
 from shoal.serve.protocol import InferCall
+from shoal.serve.urgency import DEFAULT_LEVEL
 
 
 @dataclass(slots=True, eq=False)
@@ -18,15 +21,25 @@ class Inference:
         form: requests of different form cannot be stacked.
         runs_alone: it must have a batch of its own.
         num_tries: how many replicas died on it.
+        level: its priority, 1 the highest.
+        deadline_s: when its answer is worth nothing any more, monotonic.
+        queued_s: when it was read and began to wait, monotonic.
+        taken_s: when a replica last took it, monotonic.
+        cache_key: (number of the version, digest of the inputs) where its answer may be kept.
     """
 
     exchange: Exchange
-    call: InferCall
+    call: InferCall | NotedCall
     request_id: str
     num_bytes: int
     form: object
     runs_alone: bool
     num_tries: int = 0
+    level: int = DEFAULT_LEVEL
+    deadline_s: float = math.inf
+    queued_s: float = 0.0
+    taken_s: float = 0.0
+    cache_key: tuple[int, bytes] | None = None
 
     @property
     def num_rows(self) -> int:

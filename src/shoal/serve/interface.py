@@ -32,11 +32,13 @@ class Interface(msgspec.Struct, frozen=True):
     Attributes:
         batched: whether the first dimension of everything counts rows, so that requests may share a batch; a model
             exported for one fixed size is not batched, and each request runs alone.
+        deterministic: whether the same input always has the same answer, which may then be kept.
     """
 
     inputs: tuple[TensorField, ...]
     outputs: tuple[TensorField, ...]
     batched: bool
+    deterministic: bool = True
 
     def check_shape(self, field: TensorField, shape: Sequence[int]) -> None:
         """Raise the 400 for a tensor of another shape than the model takes, or without rows."""

@@ -24,8 +24,11 @@ class Journal:
     in the log, instead of finding another row.
     """
 
-    def __init__(self, folder: Path | None, metrics: Metrics) -> None:
+    def __init__(self, folder: Path | None, metrics: Metrics, *, front: int = 0, num_fronts: int = 1) -> None:
+        """Log under `folder`, as the `front`-th of so many that log there; None for no log."""
         self._folder = folder
+        self._front = front
+        self._num_fronts = num_fronts
         self._metrics = metrics
         self._logs: dict[tuple[str, Interface], PredictionLog] = {}
         # Model -> why it is not logged although there is a folder.
@@ -49,7 +52,16 @@ class Journal:
         try:
             fitting = [log for log in self._logs.values() if log.fits(model, interface)]
             self._logs[model, interface] = (
-                fitting[0] if fitting else PredictionLog(self._folder, model, interface, model_kind=served.model_kind)
+                fitting[0]
+                if fitting
+                else PredictionLog(
+                    self._folder,
+                    model,
+                    interface,
+                    model_kind=served.model_kind,
+                    front=self._front,
+                    num_fronts=self._num_fronts,
+                )
             )
             self._reasons.pop(model, None)
         except UnsupportedError as error:

@@ -6,12 +6,15 @@ import math
 import os
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from shoal.serve.channel import (
+    Done,
+    Failed,
     Frame,
     FrameReader,
     FromReplica,
@@ -21,12 +24,14 @@ from shoal.serve.channel import (
     Loaded,
     LoadFailed,
     OutgoingTensors,
+    Ping,
     Slot,
     Unload,
     Work,
     encode_frame,
 )
 from shoal.serve.inference import Inference
+from shoal.serve.liveness import Signs
 from shoal.serve.queue import Key
 from shoal.serve.tensors import Array
 
@@ -90,6 +95,13 @@ class ReplicaLink:
         self.batch: Batch | None = None
         self._connection: socket.socket | None = connection
         self._owner = owner
+        # In the order of asking, which is the order of loading.
+        self._loads: list[Key] = []
+        self._loading_since_s = math.inf
+        self._heard_s = time.monotonic()
+        self._pinged_s = -math.inf
+        self._busy_s = 0.0
+        self._ran_s = 0.0
         self._reader = FrameReader()
         self._incoming = IncomingTensors()
         self._outgoing = OutgoingTensors()
@@ -100,9 +112,35 @@ class ReplicaLink:
         """Whether it can take a batch."""
         return self.batch is None and bool(self.loaded)
 
+    @property
+    def signs(self) -> Signs:
+        """What is known of its life."""
+        return Signs(
+            number=self.number,
+            is_running=self.batch is not None,
+            loaded=self.loaded,
+            loading=self._loads[0] if self._loads else None,
+            loading_since_s=self._loading_since_s,
+            heard_s=self._heard_s,
+            pinged_s=self._pinged_s,
+        )
+
+    @property
+    def busy_s(self) -> float:
+        """How long it has been at batches of this front, the one that it is at included."""
+        return self._busy_s + (0.0 if self.batch is None else time.monotonic() - self._ran_s)
+
+    def ping(self) -> None:
+        """Ask it for a sign of life."""
+        self._pinged_s = time.monotonic()
+        self._send(Ping())
+
     def load(self, key: Key, path: str) -> None:
         """Ask it to load a version."""
         self.asked.add(key)
+        if not self._loads:
+            self._loading_since_s = time.monotonic()
+        self._loads.append(key)
         self._send(Load(key.model, key.version, path))
 
     def unload(self, key: Key) -> None:
@@ -119,6 +157,7 @@ class ReplicaLink:
         # Memory first: if there is none, the link has not changed.
         block, slots = self._outgoing.write(batch.inputs())
         self.batch = batch
+        self._ran_s = time.monotonic()
         self._send(Work(batch.number, batch.key.model, batch.key.version, block, slots))
 
     def outputs(self, block: str, slots: Sequence[Slot]) -> list[Array]:
@@ -153,6 +192,7 @@ class ReplicaLink:
         if not data:
             self._lose()
             return
+        self._heard_s = time.monotonic()
         for frame in self._reader.feed(data):
             self._note(frame)
             # The owner may have closed the link on hearing the frame before.
@@ -166,17 +206,26 @@ class ReplicaLink:
             _LOG.exception("cannot handle a %s of replica %d", type(frame).__name__, self.rank)
 
     def _note(self, frame: Frame) -> None:
-        if isinstance(frame, Hello):
+        if isinstance(frame, (Done, Failed)):
+            self._busy_s += self._heard_s - self._ran_s
+        elif isinstance(frame, Hello):
             self.rank, self.pid = frame.rank, frame.pid
         elif isinstance(frame, Loaded):
             key = Key(frame.model, frame.version)
             self.loaded.add(key)
-            self.asked.discard(key)
+            self._end_load(key)
         elif isinstance(frame, LoadFailed):
             key = Key(frame.model, frame.version)
-            self.asked.discard(key)
             self.failed.add(key)
+            self._end_load(key)
             _LOG.warning("replica %d cannot load %s@%s: %s", self.rank, frame.model, frame.version, frame.message)
+
+    def _end_load(self, key: Key) -> None:
+        self.asked.discard(key)
+        if key in self._loads:
+            self._loads.remove(key)
+            # The next one begins now.
+            self._loading_since_s = time.monotonic() if self._loads else math.inf
 
     def _send(self, frame: Frame) -> None:
         data = encode_frame(frame)

@@ -9,8 +9,12 @@ import numpy as np
 
 from shoal.base import PackageError, ShoalError
 from shoal.model import Session, Signature, open_package
+from shoal.serve.carrying import is_carried, receive
+from shoal.serve.chain import Chain, ChainModel
 from shoal.serve.interface import Interface, TensorField
-from shoal.serve.tensors import Array, datatype_of, input_datatype_of
+from shoal.serve.python_models import PythonModel, import_model, is_address, zeros
+from shoal.serve.randomness import draws_random_numbers
+from shoal.serve.tensors import Array, input_datatype_of
 
 # 1 gives the overhead, 32 the slope; more would only lengthen the load.
 _TRIED_ROWS = (1, 8, 32)
@@ -22,48 +26,96 @@ _MOST_TRYING_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A session and what the front must know of it."""
+    """What runs batches, and what the front must know of it."""
 
     path: str
-    session: Session
+    session: Session | PythonModel | ChainModel
     interface: Interface
     timings: list[tuple[int, float]]
     model_kind: str
 
     def run(self, inputs: list[Array]) -> list[Array]:
-        """Outputs of a batch, in the interface's order; PackageError when the model itself fails on it."""
+        """Outputs of a batch, in the interface's order.
+
+        Raises:
+            PackageError: the model itself fails on these values.
+            InputError: a model in Python refuses them.
+            ServeError: a model in Python failed for another reason.
+        """
         names = (field.name for field in self.interface.inputs)
         outputs = self.session.run(dict(zip(names, inputs, strict=True)))
-        return [np.ascontiguousarray(outputs[field.name]) for field in self.interface.outputs]
+        return [_plain(outputs[field.name]) for field in self.interface.outputs]
 
 
 def load_model(path: str, *, threads: int = 1) -> LoadedModel:
-    """Load a package's folder, every file checked, or a plain ONNX file; run it on a few sizes of batch.
+    """Load what a plan names, and run it on a few sizes of batch.
+
+    Args:
+        path: a package's folder, of which every file is checked, a plain ONNX file, the address of a Python class, or a
+            Python object that the supervisor carried here.
+        threads: that compute one batch in ONNX Runtime.
 
     Raises:
         ShoalError: the file or folder is missing, was changed, or is not a model that can be served.
     """
+    if is_carried(path):
+        carried = receive(path)
+        model: PythonModel | ChainModel
+        if isinstance(carried, Chain):
+            model = ChainModel(carried, threads=threads)
+        else:
+            kind = carried if isinstance(carried, type) else type(carried)
+            model = PythonModel(carried, kind.__name__)
+        return _loaded_python(path, model)
+    if is_address(path):
+        found = import_model(path)
+        name = path.rpartition(":")[2]
+        return _loaded_python(
+            path, ChainModel(found, threads=threads) if isinstance(found, Chain) else PythonModel(found, name)
+        )
     package = open_package(path) if Path(path).is_dir() else None
     session = Session(package or path, threads=threads)
-    signature = session.signature
-    has_row_dimension = _has_row_dimension(signature)
-    timings, is_by_row = _try_out(session, has_row_dimension)
-    interface = Interface(
+    has_row_dimension = _has_row_dimension(session.signature)
+    timings, is_by_row = _try_out(session, None, has_row_dimension)
+    interface = _interface(
+        session.signature, batched=has_row_dimension and is_by_row, deterministic=not draws_random_numbers(path)
+    )
+    return LoadedModel(path, session, interface, timings, package.model_kind if package else "unknown")
+
+
+def _loaded_python(path: str, model: PythonModel | ChainModel) -> LoadedModel:
+    takes_batches = model.batched and _has_row_dimension(model.signature)
+    timings, is_by_row = _try_out(model, model.example, takes_batches)
+    interface = _interface(model.signature, batched=takes_batches and is_by_row, deterministic=model.deterministic)
+    return LoadedModel(path, model, interface, timings, model.kind)
+
+
+def _interface(signature: Signature, *, batched: bool, deterministic: bool) -> Interface:
+    return Interface(
         inputs=tuple(
             TensorField(spec.name, input_datatype_of(spec.dtype).name, spec.shape) for spec in signature.inputs
         ),
-        outputs=tuple(TensorField(spec.name, datatype_of(spec.dtype).name, spec.shape) for spec in signature.outputs),
-        batched=has_row_dimension and is_by_row,
+        outputs=tuple(
+            TensorField(spec.name, input_datatype_of(spec.dtype).name, spec.shape) for spec in signature.outputs
+        ),
+        batched=batched,
+        deterministic=deterministic,
     )
-    return LoadedModel(path, session, interface, timings, package.model_kind if package else "unknown")
+
+
+def _plain(output: Array) -> Array:
+    # Shared memory carries texts of one width, not Python's objects.
+    return np.array(output, np.str_) if output.dtype.kind in "OT" else np.ascontiguousarray(output)
 
 
 def _has_row_dimension(signature: Signature) -> bool:
     return all(spec.shape and spec.shape[0] is None for spec in (*signature.inputs, *signature.outputs))
 
 
-def _try_out(session: Session, has_row_dimension: bool) -> tuple[list[tuple[int, float]], bool]:
-    """Time the model on zeros; also whether every output had as many rows as the inputs.
+def _try_out(
+    session: Session | PythonModel | ChainModel, example: Mapping[str, Array] | None, has_row_dimension: bool
+) -> tuple[list[tuple[int, float]], bool]:
+    """Time the model on its example or on zeros; also whether every output had as many rows as the inputs.
 
     The first run is always slow (memory is laid out), so traffic should not have it.
     """
@@ -71,7 +123,7 @@ def _try_out(session: Session, has_row_dimension: bool) -> tuple[list[tuple[int,
     is_by_row = True
     started_s = time.monotonic()
     for num_rows in _TRIED_ROWS if has_row_dimension else (1,):
-        inputs = _zeros(session.signature, num_rows)
+        inputs = _rows(session.signature, example, num_rows if has_row_dimension else None)
         try:
             best_s = min(_timed(session, inputs)[0] for _ in range(_REPEATS))
             _, outputs = _timed(session, inputs)
@@ -87,16 +139,16 @@ def _try_out(session: Session, has_row_dimension: bool) -> tuple[list[tuple[int,
     return timings, is_by_row
 
 
-def _zeros(signature: Signature, num_rows: int) -> dict[str, Array]:
-    zeros = {}
-    for spec in signature.inputs:
-        first = (num_rows,) if spec.shape and spec.shape[0] is None else spec.shape[:1]
-        shape = (*(size or 1 for size in first), *(size or 1 for size in spec.shape[1:]))
-        zeros[spec.name] = np.full(shape, "", np.str_) if spec.dtype == "string" else np.zeros(shape, spec.dtype)
-    return zeros
+def _rows(signature: Signature, example: Mapping[str, Array] | None, num_rows: int | None) -> dict[str, Array]:
+    """The example's rows, cut or repeated to a number of rows, or as they are for None; else zeros."""
+    if example is None:
+        return zeros(signature.inputs, num_rows or 1)
+    if num_rows is None:
+        return dict(example)
+    return {name: np.resize(values, (num_rows, *values.shape[1:])) for name, values in example.items()}
 
 
-def _timed(session: Session, inputs: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
+def _timed(session: Session | PythonModel | ChainModel, inputs: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
     started_s = time.perf_counter()
     outputs = session.run(inputs)
     return time.perf_counter() - started_s, outputs

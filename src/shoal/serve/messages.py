@@ -36,6 +36,7 @@ class Configure(msgspec.Struct, frozen=True, tag_field=_TAG, tag="configure"):
     port: int
     api_key: str | None
     plan: Plan
+    grpc_port: int | None = None
 
 
 class Sync(msgspec.Struct, frozen=True, tag_field=_TAG, tag="sync"):
@@ -45,9 +46,10 @@ class Sync(msgspec.Struct, frozen=True, tag_field=_TAG, tag="sync"):
 
 
 class Listening(msgspec.Struct, frozen=True, tag_field=_TAG, tag="listening"):
-    """The front has its port."""
+    """The front has its ports; `grpc_port` is None where gRPC is not served."""
 
     port: int
+    grpc_port: int | None = None
 
 
 class CannotListen(msgspec.Struct, frozen=True, tag_field=_TAG, tag="cannot_listen"):
@@ -72,11 +74,29 @@ class Serving(msgspec.Struct, frozen=True, tag_field=_TAG, tag="serving"):
     Attributes:
         generation: the newest plan that the front has seen; it is reached when `shares` equal the plan's.
         problems: what keeps the front from reaching it.
+        replicas: process ids of those that have said Hello and are still there.
     """
 
     generation: int
     shares: dict[str, dict[str, float]]
     problems: list[Problem]
+    replicas: list[int] = []
+
+
+class Pulse(msgspec.Struct, frozen=True, tag_field=_TAG, tag="pulse"):
+    """The front is alive. Sent again and again, whatever else it does.
+
+    Attributes:
+        busy_s: how long replicas have been at this front's batches, all of them together, since it was started.
+        wait_s: how long a new request would wait, as predicted.
+        num_open: requests that wait or run.
+        num_able: replicas that can take work.
+    """
+
+    busy_s: float
+    wait_s: float
+    num_open: int
+    num_able: int
 
 
 class Synced(msgspec.Struct, frozen=True, tag_field=_TAG, tag="synced"):
@@ -87,7 +107,7 @@ class Synced(msgspec.Struct, frozen=True, tag_field=_TAG, tag="synced"):
 
 
 ToFront: TypeAlias = Configure | Plan | Sync
-FromFront: TypeAlias = Listening | CannotListen | Serving | Synced
+FromFront: TypeAlias = Listening | CannotListen | Serving | Pulse | Synced
 
 _TO_FRONT: msgspec.json.Decoder[ToFront] = msgspec.json.Decoder(ToFront)
 _FROM_FRONT: msgspec.json.Decoder[FromFront] = msgspec.json.Decoder(FromFront)

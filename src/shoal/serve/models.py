@@ -1,5 +1,6 @@
 """The versions that the front knows, and which of them answers a request."""
 
+import itertools
 from dataclasses import dataclass, field
 
 from shoal.serve.channel import Loaded
@@ -11,6 +12,8 @@ from shoal.serve.queue import Key
 from shoal.serve.refusal import RefusedError, shorten
 from shoal.serve.router import Shares
 
+_serials = itertools.count(1)
+
 
 @dataclass(slots=True)
 class ServedVersion:
@@ -21,6 +24,9 @@ class ServedVersion:
         protocol: reads requests and writes answers.
         cost: what batches take.
         model_kind: what the outputs mean.
+        path: the file or folder that it was loaded from.
+        is_deterministic: whether equal inputs give equal outputs, so that answers may be kept.
+        serial: no other version of this process has it, also not one of the same name that was loaded later.
         has_one_form: whether any two requests can be stacked, because only rows vary.
     """
 
@@ -28,9 +34,13 @@ class ServedVersion:
     protocol: Protocol
     cost: BatchCost
     model_kind: str
+    path: str = ""
+    is_deterministic: bool = field(init=False)
+    serial: int = field(init=False, default_factory=lambda: next(_serials))
     has_one_form: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self.is_deterministic = self.interface.deterministic
         self.has_one_form = all(None not in each.shape[1:] for each in self.interface.inputs)
 
     @property
@@ -60,10 +70,13 @@ class Models:
         """Hear that a replica has loaded a version; the first one brings what is known of it."""
         key = Key(loaded.model, loaded.version)
         served = self.versions.get(key)
-        if served is None:
+        # Another path under the same name is another model: what was learnt of the one before must not count for it.
+        if served is None or served.path != loaded.path:
             # Shared by equal interfaces: `is` then tells at once whether a body must be read again for a canary.
             protocol = self._protocols.setdefault(loaded.interface, Protocol(loaded.interface))
-            served = self.versions[key] = ServedVersion(key, protocol, BatchCost(loaded.timings), loaded.model_kind)
+            served = self.versions[key] = ServedVersion(
+                key, protocol, BatchCost(loaded.timings), loaded.model_kind, loaded.path
+            )
         return served
 
     def forget(self, kept: set[Key]) -> None:

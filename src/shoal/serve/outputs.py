@@ -10,11 +10,11 @@ from shoal.serve.tensors import Array
 
 
 class BatchOutputs:
-    """The outputs of one batch, one array per output; the arrays are copied, so the replica may write again."""
+    """The outputs of one batch, one array per output."""
 
-    def __init__(self, arrays: Sequence[Array], *, batched: bool) -> None:
-        # The replica's memory: it may be written again as soon as the next batch is out.
-        self.arrays = [np.array(array) for array in arrays]
+    def __init__(self, arrays: Sequence[Array], *, batched: bool, copies: bool = True) -> None:
+        """Hold the outputs; `copies` for a replica's memory, which may be written again when the next batch is out."""
+        self.arrays = [np.array(array) for array in arrays] if copies else list(arrays)
         self.batched = batched
         self._lists: list[list[list[Any]] | None] = [None] * len(arrays)
         self._finite: list[bool | None] = [None] * len(arrays)
@@ -35,7 +35,7 @@ class BatchOutputs:
         """Whether the whole output is; true for nearly every batch, so that requests need no look of their own."""
         found = self._finite[place]
         if found is None:
-            found = self._finite[place] = bool(np.isfinite(self.arrays[place]).all())
+            found = self._finite[place] = _is_finite(self.arrays[place])
         return found
 
 
@@ -65,4 +65,9 @@ class RequestOutputs(NamedTuple):
 
     def is_finite(self, place: int) -> bool:
         """Whether JSON can carry the values."""
-        return self.batch.is_finite(place) or bool(np.isfinite(self.array(place)).all())
+        return self.batch.is_finite(place) or _is_finite(self.array(place))
+
+
+def _is_finite(array: Array) -> bool:
+    # Texts always are.
+    return array.dtype.kind == "U" or bool(np.isfinite(array).all())

@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from shoal.base import NotFoundError, SegmentLog, SegmentReader, UnsupportedError, digest_bytes, encode, new_token
+from shoal.base import (
+    NotFoundError,
+    OrderWriter,
+    SegmentLog,
+    SegmentReader,
+    UnsupportedError,
+    digest_bytes,
+    encode,
+    new_token,
+    part_folder,
+)
 from shoal.serve.interface import Interface, TensorField
 from shoal.serve.tensors import Array
 
@@ -36,11 +46,20 @@ class PredictionLog:
     Rows wait in memory until `flush`; after it they are durable and readable within a tenth of a second.
     """
 
-    def __init__(self, folder: Path, model: str, interface: Interface, *, model_kind: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: str,
+        interface: Interface,
+        *,
+        model_kind: str,
+        front: int = 0,
+        num_fronts: int = 1,
+    ) -> None:
         """Open the log under `folder`, named after the model.
 
         A version whose inputs or outputs differ from those of the log found there gets a log beside it, whose name ends
-        in the digest of its columns.
+        in the digest of its columns. Of several fronts each writes a part of the log, which `open_log` reads as one.
 
         Raises:
             UnsupportedError: the sizes of a tensor vary from row to row, or its name is one of the log's own columns.
@@ -48,7 +67,9 @@ class PredictionLog:
         """
         self.model = model
         schema = _schema(model, interface, model_kind)
-        self._log = SegmentLog(_place(folder, model, schema), schema, commit_every_s=_COMMIT_EVERY_S)
+        main = _place(folder, model, schema)
+        self._log = SegmentLog(part_folder(main, front), schema, commit_every_s=_COMMIT_EVERY_S)
+        self._order = OrderWriter(main, front) if OrderWriter.is_needed(main, num_fronts) else None
         # Rows lost with a killed server leave their numbers to the next: each server's ids bear letters of its own.
         self._mark = self._log.log_id + new_token(4)
         self._types = [field.type for field in schema][len(_OWN_COLUMNS) :]
@@ -103,15 +124,16 @@ class PredictionLog:
         Raises:
             StorageFullError: the disk has been full for long; the rows wait on, under the numbers that they have.
         """
-        if not self._waiting:
-            return
-        self._log.append(self._batch(self._log.num_rows))
-        self._waiting.clear()
-        self._num_waiting = 0
+        if self._waiting:
+            self._log.append(self._batch(self._log.num_rows))
+            self._waiting.clear()
+            self._num_waiting = 0
+        self._tell()
 
     def sync(self) -> None:
         """Make every flushed row durable and readable; any thread may call it."""
         self._log.sync()
+        self._tell()
 
     def close(self) -> None:
         """Seal the last segment and let the next writer in."""
@@ -119,6 +141,12 @@ class PredictionLog:
             self.flush()
         finally:
             self._log.close()
+            self._tell()
+
+    def _tell(self) -> None:
+        # A part that is alone needs no order, and pays nothing for it.
+        if self._order is not None:
+            self._order.tell(self._log.num_durable_rows)
 
     def _batch(self, row: int) -> pa.RecordBatch:
         ids: list[bytes] = []

@@ -5,6 +5,7 @@ plain case (flat JSON lists of the right family) is decoded straight into typed 
 second, slower way that either accepts it or says precisely what is wrong.
 """
 
+import abc
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -19,13 +20,17 @@ from shoal.serve.tensors import (
     from_bytes,
     from_numbers,
     read_json_data,
+    texts_from_bytes,
     to_bytes,
     unexpected_size,
 )
 
 T = TypeVar("T")
+# Triton's extensions that change what an output is: ignoring them would answer something else than was asked for.
+_CHANGES_OUTPUT = ("classification", "shared_memory_region")
 Encoded: TypeAlias = tuple[bytes, int | None]
 """A body, and how many bytes at its start are JSON when raw tensors follow."""
+Wishes: TypeAlias = "tuple[tuple[int, bool], ...] | AnswerWriter"
 _BODY_SHAPE = 'a JSON object like {"inputs": [{"name": ..., "datatype": ..., "shape": [...], "data": [...]}]}'
 
 
@@ -75,6 +80,14 @@ class InferAnswer(msgspec.Struct, gc=False):
     outputs: list[OutputTensor]
 
 
+class AnswerWriter(abc.ABC):
+    """Writes the body of an answer in a form of its own. Stateless; the event loop alone calls it."""
+
+    @abc.abstractmethod
+    def encode(self, answer: InferAnswer, outputs: RequestOutputs) -> Encoded:
+        """Write the body; RefusedError when this form cannot carry the outputs."""
+
+
 class InferCall(msgspec.Struct, gc=False):
     """A request that the model can run.
 
@@ -82,13 +95,15 @@ class InferCall(msgspec.Struct, gc=False):
         id: the client's own, or None.
         arrays: one per input of the interface, in its order.
         num_rows: rows in each of them; 1 for a model that is not batched.
-        wishes: (index of the output, whether in binary), in the order of the answer.
+        wishes: (index of the output, whether in binary), in the order of the answer; or what writes another answer.
+        parameters: as they were sent.
     """
 
     id: str | None
     arrays: tuple[Array, ...]
     num_rows: int
-    wishes: tuple[tuple[int, bool], ...]
+    wishes: Wishes
+    parameters: dict[str, Any] | None = None
 
 
 _FAST: dict[Any, msgspec.json.Decoder[Any]] = {
@@ -139,9 +154,9 @@ class Protocol:
             raise wrong_field("body", found="no bytes", expected=_BODY_SHAPE)
         request = self._decode_fast(text) or _decode_slow(text)
         arrays = self._read_inputs(request.inputs, tail)
-        return InferCall(request.id, arrays, self._num_rows(arrays), self._wishes(request))
+        return InferCall(request.id, arrays, self._num_rows(arrays), self._wishes(request), request.parameters)
 
-    def encode(self, answer: InferAnswer, outputs: RequestOutputs, wishes: Sequence[tuple[int, bool]]) -> Encoded:
+    def encode(self, answer: InferAnswer, outputs: RequestOutputs, wishes: Wishes) -> Encoded:
         """Write a response's body.
 
         Args:
@@ -152,6 +167,8 @@ class Protocol:
         Raises:
             RefusedError: 422, an output is not finite and was to be sent as JSON.
         """
+        if not isinstance(wishes, tuple):
+            return wishes.encode(answer, outputs)
         tail: list[bytes] = []
         for place, is_binary in wishes:
             field = self.interface.outputs[place]
@@ -163,7 +180,7 @@ class Protocol:
             elif outputs.is_finite(place):
                 answer.outputs.append(OutputTensor(field.name, field.datatype, shape, None, outputs.numbers(place)))
             else:
-                raise _not_finite(field.name)
+                raise not_finite(field.name)
         text = _ENCODER.encode(answer)
         return (b"".join((text, *tail)), len(text)) if tail else (text, None)
 
@@ -230,7 +247,12 @@ class Protocol:
         return num_rows
 
     def _wishes(self, request: InferBody[Any]) -> tuple[tuple[int, bool], ...]:
-        all_binary = (request.parameters or {}).get("binary_data_output", False)
+        parameters = request.parameters or {}
+        if parameters.get("sequence_id"):
+            raise wrong_field(
+                "parameters.sequence_id", found=parameters["sequence_id"], expected="none: models here keep no state"
+            )
+        all_binary = parameters.get("binary_data_output", False)
         if not isinstance(all_binary, bool):
             raise wrong_field("parameters.binary_data_output", found=all_binary, expected="true or false")
         if not request.outputs:
@@ -244,7 +266,12 @@ class Protocol:
                     found="an output that the model does not have" if place is None else "the same output twice",
                     expected=f"each once of {', '.join(self._output_places)}",
                 )
-            is_binary = (wish.parameters or {}).get("binary_data", all_binary)
+            parameters = wish.parameters or {}
+            if refused := next((name for name in _CHANGES_OUTPUT if parameters.get(name)), None):
+                raise wrong_field(
+                    f"outputs.{wish.name}.parameters.{refused}", found=parameters[refused], expected="no such parameter"
+                )
+            is_binary = parameters.get("binary_data", all_binary)
             if not isinstance(is_binary, bool):
                 raise wrong_field(
                     f"outputs.{wish.name}.parameters.binary_data", found=is_binary, expected="true or false"
@@ -266,7 +293,7 @@ def parse_json_bytes(header: bytes | None) -> int | None:
     return int(header)
 
 
-def _not_finite(output: str) -> RefusedError:
+def not_finite(output: str, next_step: str | None = None) -> RefusedError:
     """The 422 for an output that JSON cannot carry."""
     return RefusedError(
         422,
@@ -274,7 +301,7 @@ def _not_finite(output: str) -> RefusedError:
         field=f"outputs.{output}",
         found="NaN or infinity",
         expected="finite numbers",
-        next_step="send another input, or ask for binary output with parameters.binary_data_output = true",
+        next_step=next_step or "send another input, or ask for binary output with parameters.binary_data_output = true",
     )
 
 
@@ -312,14 +339,17 @@ def _read_binary(tensor: InputTensor[Any], field: TensorField, tail: memoryview)
             found="neither data nor parameters.binary_data_size",
             expected="a list of numbers, or the size of the raw tensor that follows the JSON",
         )
-    if field.type.family is str:
-        raise wrong_field(name, found="a raw tensor", expected="texts in data, as a list in the JSON")
-    # Not isinstance: true is an int to Python.
-    if type(size) is not int or size != element_count(tensor.shape) * field.type.dtype.itemsize:
+    is_text = field.type.family is str
+    # Not isinstance: true is an int to Python. Texts have any size.
+    if not is_text and (type(size) is not int or size != element_count(tensor.shape) * field.type.dtype.itemsize):
         raise unexpected_size(name, found=size, shape=tensor.shape, datatype=field.type)
-    if size > len(tail):
+    if type(size) is not int or not 0 <= size <= len(tail):
         raise wrong_field(name, found=f"{size} bytes", expected=f"at most the {len(tail)} bytes left after the JSON")
-    array = from_bytes(tail[:size], field.type, f"inputs.{field.name}.data")
+    where = f"inputs.{field.name}.data"
+    if is_text:
+        array = texts_from_bytes(tail[:size], element_count(tensor.shape), where)
+    else:
+        array = from_bytes(tail[:size], field.type, where)
     return array.reshape(tensor.shape), tail[size:]
 
 

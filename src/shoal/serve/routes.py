@@ -8,13 +8,19 @@ from urllib.parse import unquote
 from shoal.serve.refusal import RefusedError
 
 Kind = Literal[
-    "server", "live", "ready", "model", "model_ready", "infer", "index", "metrics", "status"
+    "server", "live", "ready", "metrics", "status", "docs", "openapi",
+    "model", "model_ready", "infer", "predict", "config", "statistics",
+    "index", "load", "unload",
 ]  # fmt: skip
 _FIXED: dict[str, tuple[str, Kind]] = {
     "/v2": ("GET", "server"),
     "/v2/health/live": ("GET", "live"),
     "/v2/health/ready": ("GET", "ready"),
+    "/v2/models/stats": ("GET", "statistics"),
     "/v2/repository/index": ("POST", "index"),
+    "/predict": ("POST", "predict"),
+    "/docs": ("GET", "docs"),
+    "/openapi.json": ("GET", "openapi"),
     "/metrics": ("GET", "metrics"),
     "/status": ("GET", "status"),
 }
@@ -22,12 +28,25 @@ _OF_MODEL: dict[str, tuple[str, Kind]] = {
     "": ("GET", "model"),
     "ready": ("GET", "model_ready"),
     "infer": ("POST", "infer"),
+    "predict": ("POST", "predict"),
+    "config": ("GET", "config"),
+    "stats": ("GET", "statistics"),
+}
+_OF_REPOSITORY: dict[str, tuple[str, Kind]] = {
+    "load": ("POST", "load"),
+    "unload": ("POST", "unload"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What is asked for; `model` and `version` as the path names them, version None for the server's choice."""
+    """What is asked for.
+
+    Attributes:
+        kind: which answer.
+        model: as the path names it; "" where it names none: the server's first model, or all of them.
+        version: as the path names it; None for the server's choice.
+    """
 
     kind: Kind
     model: str = ""
@@ -46,15 +65,15 @@ def find_route(method: str, path: str) -> Route:
     Raises:
         RefusedError: 404 for an unknown path, 405 for another method than the path takes.
     """
-    known = _fixed_route(path) or _model_route(path)
+    known = _fixed_route(path) or _model_route(path) or _repository_route(path)
     if known is None:
         raise RefusedError(
             404,
             f"there is nothing at {path}",
             field="path",
             found=path,
-            expected="a path of the Open Inference Protocol, such as /v2/models/NAME/infer, or /metrics or /status",
-            next_step="ask GET /v2 and POST /v2/repository/index what is here",
+            expected="a path of the Open Inference Protocol, such as /v2/models/NAME/infer, or /predict or /status",
+            next_step="ask GET /docs or GET /openapi.json what is here",
         )
     allowed, route = known
     if method != allowed:
@@ -87,3 +106,11 @@ def _model_route(path: str) -> tuple[str, Route] | None:
         version, rest = rest[1], rest[2:]
     found = _OF_MODEL.get("/".join(rest))
     return None if found is None else (found[0], Route(found[1], model, version))
+
+
+def _repository_route(path: str) -> tuple[str, Route] | None:
+    parts = path.strip("/").split("/")
+    if parts[:3] != ["v2", "repository", "models"] or len(parts) != 5:  # the name and what to do
+        return None
+    found = _OF_REPOSITORY.get(parts[4])
+    return None if found is None else (found[0], Route(found[1], unquote(parts[3])))

@@ -12,21 +12,21 @@ from types import TracebackType
 from typing import Any, Self
 
 from shoal.base import ConfigError, Secret, UnavailableError, UnsupportedError
-from shoal.model import Package
 from shoal.serve.following import Follower
 from shoal.serve.messages import ModelPlan
 from shoal.serve.router import Shares
 from shoal.serve.settings import ServeSettings
 from shoal.serve.supervision import Supervision
-from shoal.serve.target import Target, find_target
-from shoal.store import ModelVersion, Store
+from shoal.serve.target import Target, find_target, source_of
+from shoal.serve.watching import Watcher
+from shoal.store import Store
 
 _EVERY_NETWORK = ("", "0.0.0.0", "::")  # noqa: S104  # compared with, not bound
 _NEEDED = ("httptools", "onnxruntime", "prometheus_client", "uvloop")
 
 
 class Server:
-    """One front and its replicas. Any thread may call any method; leaving its block stops it.
+    """Fronts and their replicas. Any thread may call any method; leaving its block stops it.
 
     The processes die with this one. A front or replica that dies is started again and finds its work: replicas lose no
     request; a front loses the connections that it had.
@@ -41,24 +41,33 @@ class Server:
         self._target = target
         self._folder = tempfile.TemporaryDirectory(prefix="shoal-")
         self._supervision = Supervision(settings, self._api_key, Path(self._folder.name))
-        self._follower: Follower | None = None
+        self._follower: Follower | Watcher | None = None
+        if target.folder is not None:
+            self._follower = Watcher(target.folder, self._supervision)
         if follow and target.store is not None and target.alias is not None:
             # The number was read before the plan: what happened in between is looked at once more, never missed.
             self._follower = Follower(
                 target.store, target.name, target.alias, self._supervision, since=target.last_change
             )
         try:
-            self._supervision.start(target.name, target.plan)
+            self._supervision.start(target.plans)
+            if self._follower is not None:
+                self._follower.start()
+            if target.folder is not None:
+                self._supervision.settle()
         except BaseException:
             self.stop()
             raise
-        if self._follower is not None:
-            self._follower.start()
 
     @property
     def port(self) -> int:
-        """The port that the front listens on."""
+        """The port that the fronts listen on."""
         return self._supervision.port
+
+    @property
+    def grpc_port(self) -> int | None:
+        """The port that the fronts listen on for gRPC; None where it is not served."""
+        return self._supervision.grpc_port
 
     @property
     def url(self) -> str:
@@ -77,12 +86,15 @@ class Server:
         return self._settings.log_folder
 
     def pids(self) -> dict[str, Any]:
-        """Process ids as {"front": pid, "replicas": [pid, ...]}; one that is just being restarted is None or absent."""
-        front, replicas = self._supervision.pids
-        return {"front": front, "replicas": replicas}
+        """Process ids as {"front": pid, "fronts": [pid, ...], "replicas": [pid, ...]}; `front` is the first front.
+
+        One that is just being restarted is None or, among the replicas, absent.
+        """
+        fronts, replicas = self._supervision.pids
+        return {"front": fronts[0], "fronts": fronts, "replicas": replicas}
 
     def status(self) -> dict[str, Any]:
-        """What the front tells about itself, how often processes were restarted, and where their stderr is kept.
+        """What the fronts tell about themselves, how often processes were restarted, and where their stderr is kept.
 
         Raises:
             UnavailableError: the front does not answer, as while it is being restarted.
@@ -99,23 +111,29 @@ class Server:
         finally:
             connection.close()
         logs = str(Path(self._folder.name) / "logs")
-        return {**found, "restarts": self._supervision.restarts, "process_logs": logs}
+        settings = self._settings
+        scaling = {
+            "least": settings.least_replicas,
+            "most": settings.most_replicas,
+            "wanted": self._supervision.num_replicas,
+        }
+        return {**found, "restarts": self._supervision.restarts, "scaling": scaling, "process_logs": logs}
 
-    def swap(self, name: str, versions: Mapping[str, str | Path], shares: Mapping[str, float] | None = None) -> None:
+    def swap(self, name: str, versions: Mapping[str, object], shares: Mapping[str, float] | None = None) -> None:
         """Serve other versions of a model, or one more model; returns at once, `wait_for` waits.
 
         No request fails: new versions are loaded first, then traffic moves, then old ones go.
 
         Args:
             name: the model.
-            versions: version -> ONNX file or package folder. A version that is served already keeps its path.
+            versions: version -> what `start` takes for one model. A version that is served already keeps its path.
             shares: version -> part of the traffic, the main version first; may be left out for a single version.
 
         Raises:
             ConfigError: the shares do not sum to 1 or name other versions, a version changes its path, or the model
                 follows the registry.
         """
-        paths = {version: str(Path(path).absolute()) for version, path in versions.items()}
+        paths = {version: source_of(model) for version, model in versions.items()}
         divided = dict(shares) if shares is not None else dict.fromkeys(paths, 1.0)
         Shares.of(divided)
         if unknown := divided.keys() - paths.keys():
@@ -194,35 +212,51 @@ class Server:
 
 
 def start(
-    model: str | Path | Package | ModelVersion,
+    model: object,
     *,
-    replicas: int = 2,
+    replicas: int | tuple[int, int] = 2,
+    fronts: int = 1,
     target_ms: float = 10.0,
     host: str = "127.0.0.1",
     port: int = 8080,
+    grpc_port: int | None = None,
     api_key: str | Secret | None = None,
     log_folder: str | Path | None = None,
     store: Store | None = None,
     follow: bool = True,
     start_s: float = 60.0,
+    most_wait_s: float = 1.0,
     most_batch_s: float = 10.0,
+    prediction_cache_bytes: int = 0,
+    sleep_after_s: float = 60.0,
+    most_connections: int | None = None,
 ) -> Server:
     """Return a server that answers already; stop it with `stop()` or by leaving its `with` block.
 
     Args:
         model: an ONNX file, a package or its folder, a registered version, or an address in the registry such as
-            "fashion@production".
-        replicas: processes that run the model.
+            "fashion@production"; a class or an object with `predict(batch)`, "file.py:Class", or a `Chain`; several of
+            these as {name: model}; or a folder of models, which are loaded and let go as files come and go.
+        replicas: processes that run the model; (least, most) lets their number follow the load, and a least of 0 lets
+            the server sleep when nobody asks: a request that comes then waits for the first replica.
+        fronts: processes that talk to clients and share the port; one is enough until it takes a whole core.
         target_ms: what a request should take when the server keeps up; larger means larger batches.
         host: the address to listen on; "0.0.0.0" for every network that reaches this machine.
         port: 0 takes a free one.
+        grpc_port: for gRPC beside HTTP, as Triton's clients speak it; 0 takes a free one, None serves none.
         api_key: what requests must carry, all but those for health; None for no key.
         log_folder: where predictions are logged; None for `predictions` in the store's home, or no log without a store.
         store: the registry; None opens the nearest one when an address is given.
         follow: serve what an alias means at any time, canary included; False keeps what it means now.
-        start_s: how long loading may take before this gives up.
+        start_s: how long loading may take before this gives up; a replica that takes longer to come up or to load a
+            version is replaced.
+        most_wait_s: a request that is predicted to wait longer is refused with 503 and a time to come back.
         most_batch_s: a replica that has been at one batch for longer, and for ten times what was predicted, is killed,
             and another one runs the batch.
+        prediction_cache_bytes: answers are kept in so many bytes, for inputs that come again; 0 for no cache.
+        sleep_after_s: with replicas=(0, most), how long nobody must ask before the last replica goes.
+        most_connections: a front that has so many answers further ones with 503 and closes them; None for as many as
+            the system's limit on open files allows.
 
     Raises:
         NotFoundError: no such file, model, version or alias.
@@ -239,29 +273,41 @@ def start(
         log_folder = target.store.home / "predictions"
     settings = ServeSettings(
         replicas=replicas,
+        fronts=fronts,
         target_ms=target_ms,
         host=host,
         port=port,
+        grpc_port=grpc_port,
         log_folder=None if log_folder is None else Path(log_folder).absolute(),
         start_s=start_s,
+        most_wait_s=most_wait_s,
         most_batch_s=most_batch_s,
+        prediction_cache_bytes=prediction_cache_bytes,
+        sleep_after_s=sleep_after_s,
+        most_connections=most_connections,
     )
     return Server(target, settings, api_key=api_key, follow=follow)
 
 
 def run(
-    model: str | Path | Package | ModelVersion,
+    model: object,
     *,
-    replicas: int = 2,
+    replicas: int | tuple[int, int] = 2,
+    fronts: int = 1,
     target_ms: float = 10.0,
     host: str = "127.0.0.1",
     port: int = 8080,
+    grpc_port: int | None = None,
     api_key: str | Secret | None = None,
     log_folder: str | Path | None = None,
     store: Store | None = None,
     follow: bool = True,
     start_s: float = 60.0,
+    most_wait_s: float = 1.0,
     most_batch_s: float = 10.0,
+    prediction_cache_bytes: int = 0,
+    sleep_after_s: float = 60.0,
+    most_connections: int | None = None,
     on_start: Callable[[Server], None] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then drain: answer what is in, refuse what is new, seal the log.
@@ -276,15 +322,21 @@ def run(
         with start(
             model,
             replicas=replicas,
+            fronts=fronts,
             target_ms=target_ms,
             host=host,
             port=port,
+            grpc_port=grpc_port,
             api_key=api_key,
             log_folder=log_folder,
             store=store,
             follow=follow,
             start_s=start_s,
+            most_wait_s=most_wait_s,
             most_batch_s=most_batch_s,
+            prediction_cache_bytes=prediction_cache_bytes,
+            sleep_after_s=sleep_after_s,
+            most_connections=most_connections,
         ) as server:
             if on_start is not None:
                 on_start(server)

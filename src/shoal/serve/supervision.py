@@ -1,20 +1,25 @@
 """The supervisor's side of a server: the processes, kept alive, and what they were told and have told."""
 
 import logging
+import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
-from shoal.base import ConfigError, ServeError, SharedBlock, ShoalError, UnavailableError
+from shoal.base import ServeError, SharedBlock, ShoalError, UnavailableError
 from shoal.runtime import Backoff, Code, Event, Exited, LocalRuntime, Report, Service, Started
-from shoal.serve.front import run_front
+from shoal.serve.course import Course
+from shoal.serve.front import cannot_listen, run_front
+from shoal.serve.keeper import Keeper
+from shoal.serve.listening import reserve
 from shoal.serve.messages import (
     CannotListen,
     Configure,
     Listening,
     ModelPlan,
-    Plan,
     Problem,
+    Pulse,
     Serving,
     Sync,
     Synced,
@@ -32,7 +37,7 @@ _TAIL_BYTES = 2000
 
 
 class Supervision:
-    """Runs one front and some replicas. Any thread may call any method.
+    """Runs the fronts and some replicas. Any thread may call any method.
 
     The plan is held here, so that a front that is started again is told all it must know.
     """
@@ -40,20 +45,22 @@ class Supervision:
     def __init__(self, settings: ServeSettings, api_key: str | None, folder: Path) -> None:
         """Prepare; `start` starts the processes, whose socket lies in `folder`."""
         self.port = settings.port
+        self.grpc_port = settings.grpc_port
         self._settings = settings
         self._api_key = api_key
         self._folder = folder
         self._log_folder = folder / "logs"
-        self._plan = Plan(0, {})
-        # Of every version ever planned: a number must not come to mean other content while the server runs.
-        self._paths: dict[str, str] = {}
+        self._course = Course()
         self._changed = threading.Condition()
         # Held from making a plan until it is sent, so that plans arrive in the order of their generations. Taken around
         # `_changed`, never inside: a front that does not read must not hold up those who listen to it.
         self._sending = threading.Lock()
-        self._serving: Serving | None = None
+        self._keeper = Keeper(settings)
+        # Keep the ports for fronts that share them, however many of them are away.
+        self._reservations: list[socket.socket] = []
         self._failure: ShoalError | None = None
-        self._synced: dict[int, str | None] = {}
+        # Number of the sync -> rank -> what that front answered.
+        self._synced: dict[int, dict[int, str | None]] = {}
         self._num_syncs = 0
         self._is_stopping = False
         self._front: Service | None = None
@@ -61,64 +68,92 @@ class Supervision:
         self._threads: list[threading.Thread] = []
 
     @property
-    def pids(self) -> tuple[int | None, list[int]]:
-        """(the front's, the replicas')."""
-        front, replicas = self._services()
-        return front.pids().get(0), list(replicas.pids().values())
+    def pids(self) -> tuple[list[int | None], list[int]]:
+        """(the fronts' in the order of their ranks, the replicas'); None for a front that is away."""
+        fronts, replicas = self._services()
+        found = fronts.pids()
+        return [found.get(rank) for rank in range(self._settings.fronts)], list(replicas.pids().values())
 
     @property
     def restarts(self) -> dict[str, int]:
         """How often processes came back."""
-        front, replicas = self._services()
-        return {"front": front.restarts, "replicas": replicas.restarts}
+        fronts, replicas = self._services()
+        return {"front": fronts.restarts, "replicas": replicas.restarts}
 
-    def start(self, name: str, planned: ModelPlan) -> None:
-        """Start the processes, and return when the model is served.
+    @property
+    def num_replicas(self) -> int:
+        """How many replicas there should be now."""
+        return self._keeper.num_replicas
+
+    def start(self, plans: Mapping[str, ModelPlan]) -> None:
+        """Start the processes, and return when all these models are served.
 
         Raises:
-            ServeError: the port is taken, the model cannot be loaded, or that took too long.
+            ServeError: the port is taken, a model cannot be loaded, or that took too long.
         """
-        self._plan = Plan(1, {name: planned})
-        self._paths.update({f"{name}@{version}": path for version, path in planned.versions.items()})
+        # A single front finds out for itself, and is there sooner.
+        if self._settings.fronts > 1:
+            self.port = self._reserve(self._settings.port)
+            if self._settings.grpc_port is not None:
+                self.grpc_port = self._reserve(self._settings.grpc_port)
+        self._course.put(plans)
         self._start_processes()
         with self._changed:
             self._changed.wait_for(
-                lambda: self._is_reached() or self._problems() or self._failure is not None, self._settings.start_s
+                lambda: self._is_started() or self._course.problems or self._failure is not None,
+                self._settings.start_s,
             )
-            reached, problems, failure = self._is_reached(), self._problems(), self._failure
+            reached, problems, failure = self._is_started(), self._course.problems, self._failure
         if failure is not None:
             raise failure
         if problems:
             raise as_error(problems[0])
         if not reached:
             raise ServeError(
-                f"{name} was not loaded within {self._settings.start_s:g} s{self._last_words()}",
+                f"{', '.join(plans)} was not loaded within {self._settings.start_s:g} s{_last_words(self._log_folder)}",
                 next_step="give a longer start_s, or mend what the processes tell of",
                 status=503,
             )
 
     def plan_of(self, name: str) -> ModelPlan | None:
         """What is planned for a model."""
-        return self._plan.models.get(name)
+        return self._course.plan.models.get(name)
 
     def send_plan(self, name: str, planned: ModelPlan) -> None:
-        """Plan a model anew, and tell the front; returns at once.
+        """Plan a model anew, and tell the fronts; returns at once.
 
         Raises:
             ConfigError: a version that was served before would change its path.
         """
         with self._sending:
             with self._changed:
-                for version, path in planned.versions.items():
-                    known = self._paths.setdefault(f"{name}@{version}", path)
-                    if known != path:
-                        raise ConfigError(
-                            f"version {version} of {name} was served from {known}, found {path}",
-                            next_step="give changed content a new version",
-                        )
-                self._plan = Plan(self._plan.generation + 1, {**self._plan.models, name: planned})
-                message = encode_message(self._plan)
-            self._services()[0].send(0, message)
+                message = encode_message(self._course.put({name: planned}))
+            self._send(range(self._settings.fronts), message)
+        # A new version is loaded by somebody.
+        self._keeper.wake()
+
+    def drop_plan(self, name: str) -> None:
+        """Serve a model no more; returns at once."""
+        with self._sending:
+            with self._changed:
+                message = encode_message(self._course.drop(name))
+            self._send(range(self._settings.fronts), message)
+
+    def problems(self) -> list[Problem]:
+        """What is not served as planned, and why."""
+        with self._changed:
+            return self._course.problems
+
+    def settle(self) -> None:
+        """Return when each planned model is served or cannot be loaded, or when loading has taken too long."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._course.is_reached
+                    or {problem.model for problem in self._course.problems} >= self._course.missing
+                ),
+                self._settings.start_s,
+            )
 
     def wait_until(
         self,
@@ -126,18 +161,23 @@ class Supervision:
         concerns: Callable[[Problem], bool],
         timeout_s: float,
     ) -> bool:
-        """Whether the front came to route as wanted in time.
+        """Whether every front that is there came to route as wanted in time.
 
         Raises:
             ServeError: a planned version that concerns the caller cannot be loaded.
         """
 
         def problems() -> list[Problem]:
-            return [problem for problem in self._problems() if concerns(problem)]
+            return [problem for problem in self._course.problems if concerns(problem)]
+
+        def is_reached() -> bool:
+            # A front that is away routes nothing, and will begin with the newest plan.
+            told = self._course.serving.values()
+            return bool(told) and all(is_there(serving.shares) for serving in told)
 
         with self._changed:
-            self._changed.wait_for(lambda: is_there(self.shares()) or problems(), timeout_s)
-            if is_there(self.shares()):
+            self._changed.wait_for(lambda: is_reached() or problems(), timeout_s)
+            if is_reached():
                 return True
             found = problems()
         if found:
@@ -145,34 +185,47 @@ class Supervision:
         return False
 
     def shares(self) -> Mapping[str, Mapping[str, float]]:
-        """What the front routes to: model -> version -> share; empty while there is no front."""
-        return self._serving.shares if self._serving is not None else {}
+        """What the first front routes to: model -> version -> share; empty while there is no front."""
+        serving = self._course.serving
+        return serving[min(serving)].shares if serving else {}
 
     def sync(self, timeout_s: float) -> None:
-        """Let the front make its logs readable; raises what `Server.sync_log` promises."""
+        """Let the fronts make their logs readable; raises what `Server.sync_log` promises."""
         with self._changed:
             self._num_syncs += 1
             number = self._num_syncs
-        self._services()[0].send(0, encode_message(Sync(number)))
+            # One that is away has no rows that could be made readable.
+            asked = set(self._course.serving) or {0}
+            answers = self._synced[number] = {}
+        self._send(asked, encode_message(Sync(number)))
         with self._changed:
-            if not self._changed.wait_for(lambda: number in self._synced, timeout_s):
+            is_done = self._changed.wait_for(lambda: asked <= answers.keys(), timeout_s)
+            del self._synced[number]
+            if not is_done:
                 raise UnavailableError(
                     f"the front did not sync its log within {timeout_s:g} s", next_step="try again in a moment"
                 )
-            failure = self._synced.pop(number)
-        if failure is not None:
-            raise ServeError(f"the prediction log cannot be written: {failure}", next_step="make room on the disk")
+        if failures := [failure for failure in answers.values() if failure is not None]:
+            raise ServeError(f"the prediction log cannot be written: {failures[0]}", next_step="make room on the disk")
 
     def stop(self) -> None:
-        """Let the front drain, and end all processes. Idempotent."""
+        """Let the fronts drain, and end all processes. Idempotent."""
         self._is_stopping = True
-        # The front first: it drains, and needs its replicas for that.
+        self._keeper.stop()
+        # The fronts first: they drain, and need their replicas for that.
         if self._front is not None:
             self._front.stop(grace_s=self._settings.drain_s + 5.0)
         if self._replicas is not None:
             self._replicas.stop()
         for thread in self._threads:
             thread.join()
+        for reservation in self._reservations:
+            reservation.close()
+
+    def _send(self, ranks: Iterable[int], message: bytes) -> None:
+        fronts = self._services()[0]
+        for rank in ranks:
+            fronts.send(rank, message)
 
     def _services(self) -> tuple[Service, Service]:
         assert self._front is not None
@@ -181,26 +234,12 @@ class Supervision:
 
     def _start_processes(self) -> None:
         runtime = LocalRuntime(log_folder=self._log_folder)
-        socket_path = str(self._folder / "replicas.sock")
-        settings = self._settings
-        front = Code.of(
-            run_front,
-            config={
-                "host": settings.host,
-                "socket_path": socket_path,
-                "target_ms": settings.target_ms,
-                "log_folder": None if settings.log_folder is None else str(settings.log_folder.absolute()),
-                "most_wait_s": settings.most_wait_s,
-                "most_batch_s": settings.most_batch_s,
-                "most_body_bytes": settings.most_body_bytes,
-                "drain_s": settings.drain_s,
-            },
-        )
-        replica = Code.of(run_replica, config={"socket_path": socket_path, "threads": 1})
-        self._front = runtime.service(front, 1, restart=_RESTART, name="front")
-        self._replicas = runtime.service(replica, settings.replicas, restart=_RESTART, name="replica")
+        front, replica = _codes(self._settings, self._folder)
+        self._front = runtime.service(front, self._settings.fronts, restart=_RESTART, name="front")
+        self._replicas = runtime.service(replica, self._keeper.num_replicas, restart=_RESTART, name="replica")
         self._listen_to(self._front, self._on_front)
         self._listen_to(self._replicas, self._on_replica)
+        self._run_thread(partial(self._keeper.run, self._front, self._replicas))
 
     def _listen_to(self, service: Service, on_event: Callable[[Event], None]) -> None:
         def listen() -> None:
@@ -208,42 +247,59 @@ class Supervision:
                 for event in service.events():
                     on_event(event)
 
-        thread = threading.Thread(target=listen, name="serve supervision", daemon=True)
+        self._run_thread(listen)
+
+    def _run_thread(self, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name="serve supervision", daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def _on_front(self, event: Event) -> None:
+        rank = event.member.rank
         if isinstance(event, Started):
             with self._sending:
                 with self._changed:
-                    message = Configure(self.port, self._api_key, self._plan)
-                self._services()[0].send(0, encode_message(message))
+                    message = Configure(self.port, self._api_key, self._course.plan, self.grpc_port)
+                self._send([rank], encode_message(message))
+            self._keeper.start_front(rank)
         elif isinstance(event, Report):
-            self._on_report(event.message)
+            self._on_report(rank, event.message)
         elif isinstance(event, Exited):
+            self._keeper.end_front(rank)
             with self._changed:
-                # Nothing is routed until the next front says so.
-                self._serving = None
+                self._course.lose(rank)
+                for answers in self._synced.values():
+                    # What it had not written is lost; nobody should wait for it.
+                    answers.setdefault(rank, None)
                 self._fail_start(event)
                 self._changed.notify_all()
             self._clean_up("front", event)
 
     def _on_replica(self, event: Event) -> None:
-        if isinstance(event, Exited):
+        if isinstance(event, Started):
+            self._keeper.start_replica(event.pid)
+        elif isinstance(event, Exited):
+            self._keeper.end_replica(event.pid)
             with self._changed:
                 self._fail_start(event)
                 self._changed.notify_all()
             self._clean_up("replica", event)
 
-    def _on_report(self, data: bytes) -> None:
+    def _on_report(self, rank: int, data: bytes) -> None:
         message = read_from_front(data)
+        self._keeper.hear(rank, message)
+        if isinstance(message, Pulse):
+            return
         with self._changed:
             if isinstance(message, Listening):
                 self.port = message.port
+                self.grpc_port = message.grpc_port
+                self._course.listening.add(rank)
             elif isinstance(message, Serving):
-                self._serving = message
+                self._course.serving[rank] = message
             elif isinstance(message, Synced):
-                self._synced[message.number] = message.failure
+                # Nobody waits any more for one that came too late.
+                self._synced.get(message.number, {})[rank] = message.failure
             elif isinstance(message, CannotListen):
                 _LOG.error("%s", message.message)
                 self._failure = ServeError(message.message, next_step=message.next_step)
@@ -257,31 +313,60 @@ class Supervision:
     def _clean_up(self, role: str, event: Exited) -> None:
         # Killed in the moment between making a block and the other side's attaching it, it left the name behind.
         SharedBlock.unlink_all_of(event.pid)
-        if not self._is_stopping:
+        # A replica ends by itself only when it is told to.
+        if not self._is_stopping and event.exit_code != 0:
             how = f"signal {event.signal}" if event.signal is not None else f"exit code {event.exit_code}"
             _LOG.warning("%s %d (pid %d) ended with %s and is started again", role, event.member.rank, event.pid, how)
 
-    def _is_reached(self) -> bool:
-        if self._serving is None or self._serving.generation != self._plan.generation:
-            return False
-        return all(
-            list(self._serving.shares.get(name, {}).items()) == list(planned.shares.items())
-            for name, planned in self._plan.models.items()
-        )
+    def _is_started(self) -> bool:
+        return self._course.is_started(range(self._settings.fronts))
 
-    def _last_words(self) -> str:
-        """What each process wrote to stderr last; their files go with the server that did not start."""
-        words = ""
-        for path in sorted(self._log_folder.glob("*.log")):
-            text = path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip()
-            if text:
-                words += f"\n{path.stem} wrote last:\n{text}"
-        return words
+    def _reserve(self, port: int) -> int:
+        """Take a port for all fronts, and return it."""
+        host = self._settings.host
+        try:
+            reservation = reserve(host, port)
+        except OSError as error:
+            told = cannot_listen(host, port, error)
+            raise ServeError(told.message, next_step=told.next_step) from error
+        self._reservations.append(reservation)
+        found: int = reservation.getsockname()[1]
+        return found
 
-    def _problems(self) -> list[Problem]:
-        if self._serving is None or self._serving.generation != self._plan.generation:
-            return []
-        return self._serving.problems
+
+def _codes(settings: ServeSettings, folder: Path) -> tuple[Code, Code]:
+    """What a front runs, and a replica."""
+    socket_paths = [str(folder / f"replicas-{rank}.sock") for rank in range(settings.fronts)]
+    front = Code.of(
+        run_front,
+        config={
+            "host": settings.host,
+            "socket_paths": socket_paths,
+            "counts_folder": str(folder),
+            "target_ms": settings.target_ms,
+            "log_folder": None if settings.log_folder is None else str(settings.log_folder.absolute()),
+            "most_wait_s": settings.most_wait_s,
+            "most_batch_s": settings.most_batch_s,
+            "most_load_s": settings.start_s,
+            "most_body_bytes": settings.most_body_bytes,
+            "prediction_cache_bytes": settings.prediction_cache_bytes,
+            "most_connections": settings.most_connections,
+            "drain_s": settings.drain_s,
+            "can_wake": settings.least_replicas == 0,
+        },
+    )
+    replica = Code.of(run_replica, config={"socket_paths": socket_paths, "threads": 1})
+    return front, replica
+
+
+def _last_words(log_folder: Path) -> str:
+    """What each process wrote to stderr last; their files go with the server that did not start."""
+    words = ""
+    for path in sorted(log_folder.glob("*.log")):
+        text = path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip()
+        if text:
+            words += f"\n{path.stem} wrote last:\n{text}"
+    return words
 
 
 def as_error(problem: Problem) -> ServeError:

@@ -1,17 +1,22 @@
-"""What `run` and `start` were asked to serve: a file, a package, or a name in the registry."""
+"""What `run` and `start` were asked to serve: a file, a package, Python, a folder, or a name in the registry."""
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import shoal.store
-from shoal.base import NotFoundError, UnsupportedError
+from shoal.base import ConfigError, NotFoundError, UnsupportedError
 from shoal.model import Package, open_package
+from shoal.serve.carrying import carry
+from shoal.serve.chain import Chain
 from shoal.serve.messages import ModelPlan
+from shoal.serve.python_models import check_address, is_address, is_python_model
 from shoal.store import ModelVersion, Store
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 _ONLY_VERSION = "1"
+_MANIFEST = "package.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,8 @@ class Target:
         alias: the alias to follow there, "" for production or else the newest; None for something that never moves.
         last_change: the registry's newest change before the plan was read.
         owns_store: whether the store was opened here, and is to be closed with the server.
+        folder: the folder of models to watch; then there is no plan of one model.
+        beside: the plans of further models, by name.
     """
 
     name: str
@@ -33,26 +40,46 @@ class Target:
     alias: str | None = None
     last_change: int = 0
     owns_store: bool = False
+    folder: Path | None = None
+    beside: Mapping[str, ModelPlan] = field(default_factory=dict)
+
+    @property
+    def plans(self) -> dict[str, ModelPlan]:
+        """All models to serve at the start, by name."""
+        return {} if self.folder is not None else {self.name: self.plan, **self.beside}
 
 
-def find_target(model: str | Path | Package | ModelVersion, store: Store | None) -> Target:
+def find_target(model: object, store: Store | None) -> Target:
     """Find what to serve, and check a package's files before any process is started.
 
     Args:
         model: an ONNX file, a package or its folder, a registered version, or an address in the registry:
-            "fashion@production", "fashion@3", or "fashion" for production, else the newest.
+            "fashion@production", "fashion@3", or "fashion" for production, else the newest. Or Python: a class or an
+            object with `predict(batch)`, a `Chain`, or the address of one, "file.py:Class". Or several of these by
+            name, or a folder of models.
         store: the registry; None opens the nearest one when an address is given.
 
     Raises:
         NotFoundError: no such file, model, version or alias.
         CorruptError: a file of the package was changed; the message names it.
-        UnsupportedError: the file is no ONNX model.
+        UnsupportedError: the file is no ONNX model, or the object none that could be served.
+        InputError: the object holds what cannot leave this process.
+        ConfigError: one of several models has a name that cannot stand in a path, or is no single model.
     """
+    if isinstance(model, Mapping):
+        return _several(model, store)
     if isinstance(model, Package):
         return Target(model.name, single(str(model.path)))
     if isinstance(model, ModelVersion):
         return Target(model.name, single(str(model.path), str(model.version)), store)
+    if not isinstance(model, str | Path):
+        return _python(model)
+    if isinstance(model, str) and is_address(model):
+        address, name = check_address(model)
+        return Target(name, single(address))
     path = Path(model)
+    if path.is_dir() and not (path / _MANIFEST).is_file():
+        return Target(path.absolute().name, ModelPlan({}, {}), folder=path.absolute())
     if path.is_dir():
         package = open_package(path)
         return Target(package.name, single(str(package.path)), store)
@@ -61,7 +88,7 @@ def find_target(model: str | Path | Package | ModelVersion, store: Store | None)
     if isinstance(model, Path) or "/" in model or path.suffix == ".onnx":
         raise NotFoundError(
             f"cannot serve {model}: there is no such file or folder",
-            next_step="check the path, or name a registered model as in fashion@production",
+            next_step="check the path, or name a registered model as in fashion@production, or file.py:Class",
         )
     if store is not None:
         return _registered(model, store)
@@ -71,6 +98,14 @@ def find_target(model: str | Path | Package | ModelVersion, store: Store | None)
     except BaseException:
         opened.close()
         raise
+
+
+def source_of(model: object) -> str:
+    """What a plan says for one version of a model: a path, or the address of Python code."""
+    if isinstance(model, str | Path) and not is_address(str(model)):
+        return str(Path(model).absolute())
+    (source,) = find_target(model, None).plan.versions.values()
+    return source
 
 
 def single(path: str, version: str = _ONLY_VERSION) -> ModelPlan:
@@ -90,13 +125,55 @@ def plan_from_registry(store: Store, name: str, alias: str) -> ModelPlan:
     return ModelPlan(versions, shares)
 
 
+def _several(models: Mapping[str, object], store: Store | None) -> Target:
+    if not models:
+        raise ConfigError("cannot serve no models", next_step="give at least one, as {name: model}")
+    plans: dict[str, ModelPlan] = {}
+    for name, model in models.items():
+        if not name or in_path(name) != name:
+            raise ConfigError(
+                f"a model cannot be named {name!r}: expected letters, digits, '.', '_' and '-'",
+                next_step="choose a name such as 'fashion'",
+            )
+        target = find_target(model, store)
+        if target.folder is not None or target.beside:
+            raise ConfigError(
+                f"{name} is {model!r:.80}, expected one model", next_step="serve a folder or a dict of models alone"
+            )
+        if target.alias is not None:
+            raise ConfigError(
+                f"{name} is {model}, which moves in the registry: several models are served as they are",
+                next_step=f"name its version, as in {target.name}@3, or serve it alone",
+            )
+        plans[name] = target.plan
+    first, *others = plans
+    return Target(first, plans[first], store, beside={name: plans[name] for name in others})
+
+
+def _python(model: object) -> Target:
+    if isinstance(model, Chain):
+        return Target(in_path(model.name), single(carry(model)))
+    kind = model if isinstance(model, type) else type(model)
+    if not is_python_model(model) or hasattr(model, "get_params"):
+        raise UnsupportedError(
+            f"cannot serve a {kind.__name__}: expected a file, a package, or a class or object with predict(batch)",
+            next_step="package estimators and modules first, with shoal.model.package(model, example=...)",
+        )
+    return Target(in_path(kind.__name__), single(carry(model)))
+
+
+def in_path(name: str) -> str:
+    """The name with what cannot stand in paths and prediction ids left out."""
+    return _NOT_IN_NAMES.sub("-", name).strip("-.") or "model"
+
+
 def _plain_file(path: Path, store: Store | None) -> Target:
     if path.suffix != ".onnx":
         raise UnsupportedError(
             f"cannot serve {path}: expected an .onnx file, a package's folder or a registered model",
             next_step="export the model to ONNX, or package it with shoal.model.package",
         )
-    return Target(_NOT_IN_NAMES.sub("-", path.stem).strip("-.") or "model", single(str(path.absolute())), store)
+    return Target(in_path(path.stem), single(str(path.absolute())), store)
 
 
 def _registered(address: str, store: Store) -> Target:

@@ -1,14 +1,14 @@
 """Tensors on the wire: the protocol's datatypes, JSON values and raw bytes, checked and turned into numpy arrays.
 
-Texts (BYTES) are taken as inputs, in JSON alone. Inside the service they are NumPy's texts of one width, which lie in
-shared memory as numbers do.
+Texts (BYTES) are taken as inputs, in UTF-8. Inside the service they are NumPy's texts of one width, which lie in shared
+memory as numbers do.
 """
 
 import functools
 import itertools
 import struct
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -23,6 +23,8 @@ Array = npt.NDArray[Any]
 Family: TypeAlias = type[bool] | type[int] | type[float] | type[str]
 # A decoder is made and kept per depth; no model that we know of has more than 8.
 _MOST_DIMENSIONS = 16
+# Of the number before each raw text.
+_LENGTH_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,11 @@ def input_datatype_of(dtype: npt.DTypeLike) -> Datatype:
     return DATATYPES["BYTES"] if is_text else datatype_of(dtype)
 
 
-def from_numbers(values: Sequence[Any], datatype: Datatype, field: str) -> Array:
+def from_numbers(values: Sequence[Any], datatype: Datatype, field: str | Callable[[int], str]) -> Array:
     """Pack JSON values, already known to be of the datatype's family, into a flat array; a value out of range is a 400.
 
-    struct checks every value's range and is twice as fast as numpy's conversion of lists.
+    struct checks every value's range and is twice as fast as numpy's conversion of lists. `field` names the values in
+    the error, or tells the name of the one at a position.
     """
     if datatype.family is str:
         return _from_texts(values, datatype, field)
@@ -92,17 +95,48 @@ def from_numbers(values: Sequence[Any], datatype: Datatype, field: str) -> Array
         raw = bytes(values) if datatype.name == "UINT8" else _packer(datatype.code, len(values)).pack(*values)
     except (struct.error, ValueError, OverflowError) as error:
         position, value = next(_out_of_range(values, datatype))
-        raise wrong_field(f"{field}[{position}]", found=value, expected=_expected_values(datatype)) from error
+        raise wrong_field(_name_of(field, position), found=value, expected=_expected_values(datatype)) from error
     return np.frombuffer(raw, datatype.dtype)
 
 
-def _from_texts(values: Sequence[str], datatype: Datatype, field: str) -> Array:
+def _from_texts(values: Sequence[str], datatype: Datatype, field: str | Callable[[int], str]) -> Array:
     # NumPy ends a text at the zeros that close it: the model would see another one.
     if (position := next((place for place, text in enumerate(values) if "\0" in text), None)) is not None:
         raise wrong_field(
-            f"{field}[{position}]", found=repr(values[position][:60]), expected=_expected_values(datatype)
+            _name_of(field, position), found=repr(values[position][:60]), expected=_expected_values(datatype)
         )
     return np.array(values, np.str_)
+
+
+def _name_of(field: str | Callable[[int], str], position: int) -> str:
+    return f"{field}[{position}]" if isinstance(field, str) else field(position)
+
+
+def texts_from_bytes(raw: memoryview, count: int, field: str) -> Array:
+    """Read raw texts as the protocol has them: before each, its length in bytes as a little-endian number of 4 bytes.
+
+    Raises:
+        RefusedError: 400, the lengths do not add up to `count` texts, or a text is not UTF-8.
+    """
+    texts: list[str] = []
+    place = 0
+    while place < len(raw):
+        size = int.from_bytes(raw[place : place + _LENGTH_BYTES], "little")
+        place += _LENGTH_BYTES
+        if place + size > len(raw):
+            raise wrong_field(
+                f"{field}[{len(texts)}]",
+                found=f"a text of {size} bytes with {max(0, len(raw) - place)} left",
+                expected="before each text its length in bytes, as a little-endian number of 4 bytes",
+            )
+        try:
+            texts.append(str(raw[place : place + size], "utf-8"))
+        except UnicodeDecodeError as error:
+            raise wrong_field(f"{field}[{len(texts)}]", found=str(error), expected="UTF-8") from error
+        place += size
+    if len(texts) != count:
+        raise wrong_field(field, found=f"{len(texts)} texts", expected=f"{count} texts, as the shape says")
+    return _from_texts(texts, DATATYPES["BYTES"], field)
 
 
 def from_bytes(raw: memoryview, datatype: Datatype, field: str) -> Array:
@@ -121,7 +155,10 @@ def from_bytes(raw: memoryview, datatype: Datatype, field: str) -> Array:
 
 
 def to_bytes(array: Array) -> bytes:
-    """Raw little-endian elements of an array, in row-major order."""
+    """Raw little-endian elements of an array, in row-major order; texts each with its length in bytes before it."""
+    if array.dtype.kind == "U":
+        texts = [text.encode() for text in array.reshape(-1).tolist()]
+        return b"".join(len(text).to_bytes(_LENGTH_BYTES, "little") + text for text in texts)
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 

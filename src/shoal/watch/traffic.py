@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shoal.base import SegmentReader, SourceError, decode
+from shoal.base import SourceError, decode, open_log
 from shoal.model import score_columns
 
 
@@ -25,7 +25,7 @@ class Traffic:
             SourceError: the log there is not one of predictions.
         """
         self.folder = Path(log_folder)
-        self._reader = SegmentReader(self.folder)
+        self._reader = open_log(self.folder)
         try:
             facts: dict[str, Any] = decode((self._reader.schema.metadata or {})[b"shoal"])
             self.model: str = facts["model"]

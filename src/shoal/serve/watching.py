@@ -1,0 +1,272 @@
+"""A server that watches a folder: models are loaded, changed and let go as their files come and go."""
+
+import logging
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from shoal.base import ConfigError, ShoalError, digest_json, digest_tree
+from shoal.model import open_package
+from shoal.serve.messages import ModelPlan, Problem
+from shoal.serve.target import in_path
+
+_LOG = logging.getLogger(__name__)
+_LOOK_EVERY_S = 0.5
+_PACKAGE_FILE, _MODEL_FILE = "package.json", "model.onnx"
+_DIGEST_LETTERS = 12
+
+Mark = tuple[tuple[str, int, int], ...]
+"""Of a model's files: name, size in bytes, time of the last change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model in the folder at one look.
+
+    Attributes:
+        name: what it is served as.
+        version: the name of its folder; None where its content is to tell.
+        path: of the ONNX file, or of the folder of a package or of a version.
+        mark: changes with its files.
+    """
+
+    name: str
+    version: str | None
+    path: Path
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is served, or was tried, of one path.
+
+    Attributes:
+        mark: of the files that were last looked into, be they good or not.
+        name: what it is served as.
+        version: that is served now; None while none was good.
+        copy: the file or folder that it is served from, which nobody else writes to.
+    """
+
+    mark: Mark
+    name: str
+    version: str | None = None
+    copy: Path | None = None
+
+
+@dataclass(slots=True)
+class Steps:
+    """What to do after a look: look into these files, let go of these paths."""
+
+    takes: list[Found] = field(default_factory=list)
+    drops: list[Path] = field(default_factory=list)
+
+
+def decide(before: Mapping[Path, Found], now: Mapping[Path, Found], held: Mapping[Path, Held]) -> Steps:
+    """What two looks at the folder tell; pure.
+
+    Files that changed between the looks may be half written: they are left for the next look. So are those that have
+    just gone: a copy that replaces them may be on its way.
+    """
+    steps = Steps()
+    for path, found in now.items():
+        is_quiet = path in before and before[path].mark == found.mark
+        if is_quiet and (path not in held or held[path].mark != found.mark):
+            steps.takes.append(found)
+    steps.drops = [path for path in held if path not in now and path not in before]
+    return steps
+
+
+def plans(held: Mapping[Path, Held]) -> dict[str, ModelPlan]:
+    """How the good models are to be served: the highest version of each has the traffic."""
+    versions: dict[str, dict[str, str]] = {}
+    for each in held.values():
+        if each.version is not None:
+            versions.setdefault(each.name, {})[each.version] = str(each.copy)
+    return {name: ModelPlan(found, {max(found, key=_order): 1.0}) for name, found in versions.items()}
+
+
+def scan(folder: Path) -> dict[Path, Found]:
+    """The models in a folder: NAME.onnx, NAME/VERSION/model.onnx, and packages as NAME or NAME/VERSION."""
+    found: dict[Path, Found] = {}
+    for path in _entries(folder):
+        if path.suffix == ".onnx":
+            # Exporters write large weights beside the file.
+            _add(found, path.stem, None, path, [path, path.with_name(f"{path.name}.data")])
+        elif (path / _PACKAGE_FILE).is_file():
+            _add(found, path.name, None, path, _files(path))
+        else:
+            for inner in _entries(path) if path.is_dir() else ():
+                if (inner / _PACKAGE_FILE).is_file() or (inner / _MODEL_FILE).is_file():
+                    _add(found, path.name, inner.name, inner, _files(inner))
+    return found
+
+
+class Planner(Protocol):
+    """What a watcher tells its plans to, and asks what became of them."""
+
+    def send_plan(self, name: str, planned: ModelPlan) -> None:
+        """Serve a model so from now on."""
+
+    def drop_plan(self, name: str) -> None:
+        """Serve a model no more."""
+
+    def plan_of(self, name: str) -> ModelPlan | None:
+        """What was planned last."""
+
+    def problems(self) -> Sequence[Problem]:
+        """What is not served as planned, and why."""
+
+
+class Watcher:
+    """Looks at the folder twice a second. What it serves are copies, so that a file may be written to at any time."""
+
+    def __init__(self, folder: Path, supervision: Planner) -> None:
+        """Watch in a thread of its own, once `start` is called."""
+        self._folder = folder
+        self._supervision = supervision
+        self._copies = Path(tempfile.mkdtemp(prefix="shoal-watched-"))
+        self._seen: dict[Path, Found] = {}
+        self._held: dict[Path, Held] = {}
+        # What was served before a change that is still being loaded.
+        self._former: dict[Path, Held] = {}
+        self._sent: set[str] = set()
+        self._failure = ""
+        self._is_stopping = False
+        self._look = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="serve folder", daemon=True)
+
+    def start(self) -> None:
+        """Plan what is in the folder, files as they are, and begin to watch."""
+        self._seen = scan(self._folder)
+        self.look()
+        self._thread.start()
+
+    def look_now(self) -> None:
+        """Do not wait for the next regular look."""
+        self._look.set()
+
+    def stop(self) -> None:
+        """Return when the folder is not looked at any more; the copies go. Idempotent."""
+        self._is_stopping = True
+        self._look.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        shutil.rmtree(self._copies, ignore_errors=True)
+
+    def look(self) -> None:
+        """Look once, and plan what follows."""
+        self._go_back()
+        now = scan(self._folder)
+        steps = decide(self._seen, now, self._held)
+        self._seen = now
+        for path in steps.drops:
+            del self._held[path]
+            self._former.pop(path, None)
+        for found in steps.takes:
+            self._take(found)
+        self._send()
+
+    def _watch(self) -> None:
+        while not self._is_stopping:
+            self._look.wait(_LOOK_EVERY_S)
+            self._look.clear()
+            try:
+                self.look()
+                self._failure = ""
+            except Exception as error:  # noqa: BLE001  # the boundary: whatever the file system raises, the thread goes on
+                # What is served goes on being served; the next look tries again, and need not say so each time.
+                if str(error) != self._failure:
+                    self._failure = str(error)
+                    _LOG.warning("cannot look at the models in %s: %s", self._folder, error)
+
+    def _take(self, found: Found) -> None:
+        former = self._held.get(found.path)
+        served = Held(found.mark, found.name) if former is None else replace(former, mark=found.mark)
+        self._held[found.path] = served
+        try:
+            copy, digest = self._copied(found)
+            if copy.is_dir() and (copy / _PACKAGE_FILE).is_file():
+                open_package(copy)
+        except (ShoalError, OSError) as error:
+            _LOG.warning("%s is not served, what was served before still is: %s", found.path, error)
+            return
+        version = found.version or digest
+        if former is not None and former.version == version and former.copy != copy:
+            _LOG.warning(
+                "%s was changed, and its version %s is served as it was; next: put changed content into a new version",
+                *(found.path, version),
+            )
+            return
+        if former is not None and former.version is not None:
+            self._former[found.path] = former
+        self._held[found.path] = replace(served, version=version, copy=copy)
+
+    def _copied(self, found: Found) -> tuple[Path, str]:
+        aside = Path(tempfile.mkdtemp(dir=self._copies))
+        try:
+            for name, _, _ in found.mark:
+                (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile((found.path if found.path.is_dir() else found.path.parent) / name, aside / name)
+            digest = digest_json([digest_tree(aside), found.name]).removeprefix("b3:")[:_DIGEST_LETTERS]
+            place = self._copies / digest
+            if not place.exists():
+                aside.rename(place)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        if found.path.suffix == ".onnx" and not found.path.is_dir():
+            return place / found.path.name, digest
+        is_package = (place / _PACKAGE_FILE).is_file()
+        return place if is_package else place / _MODEL_FILE, digest
+
+    def _go_back(self) -> None:
+        """Plan again what was served before each change that could not be loaded."""
+        failed = {(problem.model, problem.version) for problem in self._supervision.problems()}
+        for path, held in list(self._held.items()):
+            if held.version is None or (held.name, held.version) not in failed:
+                continue
+            former = self._former.pop(path, Held(held.mark, held.name))
+            _LOG.warning("%s cannot be loaded; what was served before still is", path)
+            self._held[path] = replace(former, mark=held.mark)
+
+    def _send(self) -> None:
+        wanted = plans(self._held)
+        for name, planned in wanted.items():
+            known = self._supervision.plan_of(name)
+            if known is None or not planned.equals(known):
+                try:
+                    self._supervision.send_plan(name, planned)
+                except ConfigError as error:
+                    _LOG.warning("%s is not planned anew: %s", name, error)
+        for name in self._sent - wanted.keys():
+            self._supervision.drop_plan(name)
+        self._sent = set(wanted)
+
+
+def _order(version: str) -> tuple[int, str]:
+    return (int(version), "") if version.isdecimal() else (-1, version)
+
+
+def _entries(folder: Path) -> list[Path]:
+    # What begins with a dot is on its way, as rsync and editors write.
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _add(found: dict[Path, Found], name: str, version: str | None, path: Path, files: Sequence[Path]) -> None:
+    base = path if path.is_dir() else path.parent
+    mark = []
+    for file in files:
+        try:
+            facts = file.stat()
+        except FileNotFoundError:
+            continue  # Gone since it was listed, or weights that are in the model's file itself.
+        mark.append((file.relative_to(base).as_posix(), facts.st_size, facts.st_mtime_ns))
+    if mark:
+        found[path] = Found(in_path(name), version, path, tuple(mark))
