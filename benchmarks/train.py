@@ -120,6 +120,8 @@ class Bench:
             ratios = [
                 (f"one_worker_of_plain_loop_{size}", "shoal 1", "plain", 0.98),
                 (f"two_workers_of_no_communication_{size}", "shoal 2", "apart", 0.95),
+                # No bar, but what the one before is to be read with: nobody who keeps in step can be ahead of it.
+                (f"in_step_without_exchange_of_apart_{size}", "in step", "apart", 0.95),
                 (f"v8_on_2_of_ddp_{size}", many, "ddp", 0.95),
                 *((f"two_workers_of_{peer}_{size}", "shoal 2", peer, 1.0) for peer in PEERS_OF_TWO if peer in sides),
             ]
@@ -136,6 +138,7 @@ class Bench:
             "plain": lambda: _run([TRAINING.python(), PEERS / "training_loops.py", "plain", *peer]),
             "shoal 1": lambda: self._shoal(size, steps, workers=1, num_virtual=1),
             "apart": lambda: _apart([TRAINING.python(), PEERS / "training_loops.py", "apart", *peer]),
+            "in step": lambda: self._in_step([TRAINING.python(), PEERS / "training_loops.py", "in_step", *peer]),
             "shoal 2": lambda: self._shoal(size, steps, workers=2, num_virtual=2),
             "ddp": lambda: _torchrun("training_loops.py", "ddp", *peer),
             f"shoal 2, V={V_MANY}": lambda: self._shoal(size, steps, workers=2, num_virtual=V_MANY),
@@ -149,6 +152,11 @@ class Bench:
                 "ray": lambda: _run([TRAINING.python(), PEERS / "training_ray.py", *peer]),
             }
         return trainers
+
+    def _in_step(self, command: Sequence[object]) -> dict:
+        meeting = self._scratch / "meeting"
+        meeting.write_bytes(bytes(128))
+        return _apart(command, BENCH_MEETING=str(meeting))
 
     def _shoal(self, size: int, steps: int, *, workers: int, num_virtual: int) -> dict:
         numbers = [str(each) for each in (size, steps, workers, num_virtual)]
@@ -279,13 +287,13 @@ def _run(command: Sequence[object], *, timeout_s: float = TIMEOUT_S, **variables
     return json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
 
 
-def _apart(command: Sequence[object]) -> dict:
+def _apart(command: Sequence[object], **variables: str) -> dict:
     children = [
         subprocess.Popen(
             [str(part) for part in command],
             stdout=subprocess.PIPE,
             text=True,
-            env=_environment(RANK=str(rank), WORLD_SIZE="2"),
+            env=_environment(RANK=str(rank), WORLD_SIZE="2", **variables),
         )
         for rank in range(2)
     ]

@@ -1,11 +1,16 @@
 """Hand-written loops: one process, several that never communicate, DistributedDataParallel, and Accelerate.
 
 `training_loops.py KIND DATA BATCH_SIZE STEPS`; KIND is plain, apart (started once for each process, with RANK and
-WORLD_SIZE), ddp or accelerate (started by torchrun).
+WORLD_SIZE), in_step (the same, but two processes wait for each other before each update and exchange nothing: the most
+that any synchronous training can reach), ddp or accelerate (started by torchrun).
 """
 
+import mmap
 import os
+import struct
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,7 +24,7 @@ def main() -> None:
     order, given = read_order()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    kinds = {"plain": _alone, "apart": _alone, "ddp": _ddp, "accelerate": _accelerate}
+    kinds = {"plain": _alone, "apart": _alone, "in_step": _in_step, "ddp": _ddp, "accelerate": _accelerate}
     kinds[kind](order, given.trace, given.checkpoints)
 
 
@@ -27,7 +32,7 @@ def _place() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _alone(order: Order, trace: Path | None, _: Path | None) -> None:
+def _alone(order: Order, trace: Path | None, _: Path | None, meet: Callable[[], None] = lambda: None) -> None:
     rank, world_size = _place()
     model = Net()
     optimizer = make_optimizer(model.parameters())
@@ -35,9 +40,25 @@ def _alone(order: Order, trace: Path | None, _: Path | None) -> None:
     for images, labels in batches(order, rank, world_size):
         optimizer.zero_grad()
         F.cross_entropy(model(images), labels).backward()
+        meet()
         optimizer.step()
         clock.step()
     clock.report(share=world_size)
+
+
+def _in_step(order: Order, trace: Path | None, checkpoints: Path | None) -> None:
+    rank, _ = _place()
+    count = 0
+    with Path(os.environ["BENCH_MEETING"]).open("r+b") as file, mmap.mmap(file.fileno(), 128) as memory:
+
+        def meet() -> None:
+            nonlocal count
+            count += 1
+            struct.pack_into("<q", memory, 64 * rank, count)
+            while struct.unpack_from("<q", memory, 64 * (1 - rank))[0] < count:
+                time.sleep(0)
+
+        _alone(order, trace, checkpoints, meet)
 
 
 def _ddp(order: Order, trace: Path | None, checkpoints: Path | None) -> None:

@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shoal.data.storage.arrow_file import StoredField, check_metadata, find_body, stored_fields
@@ -149,6 +149,7 @@ def test_columns_of_one_name_and_types_of_another_meaning_are_left_to_arrow() ->
 
 
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255))
+@example(place=118, value=56)  # the width of a float, 2 to the power of thousands
 def test_whatever_a_schema_says_each_column_begins_at_one_of_the_files_arrays(place: int, value: int) -> None:
     data = file_of([ROWS])
     body = find_body(data)

@@ -28,6 +28,7 @@ _NUM_ARRAYS = {
 }  # fmt: skip
 # Those whose type says nothing more.
 _PLAIN = {_BINARY: "binary", _TEXT: "string", _BOOL: "bool"}
+_FLOATS = {0: "float16", 1: "float32", 2: "float64"}
 _MICROSECONDS = 2
 # Of lists in lists: more than any column has.
 _MAX_DEPTH = 32
@@ -180,7 +181,7 @@ def _dtype_of(view: memoryview, kind: int, field: int) -> str:
         table = _target(view, field, _TYPE)
         return f"{'' if _field(view, table, 1, '<B') else 'u'}int{_field(view, table, 0, '<i')}"
     if kind == _FLOAT:
-        return f"float{16 << _field(view, _target(view, field, _TYPE), 0, '<h')}"
+        return _FLOATS.get(_field(view, _target(view, field, _TYPE), 0, "<h"), "")
     if kind == _TIMESTAMP:
         table = _target(view, field, _TYPE)
         is_ours = _field(view, table, 0, "<h") == _MICROSECONDS and not _place(view, table, 1)
