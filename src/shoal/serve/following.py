@@ -1,13 +1,10 @@
 """A server that follows the registry: what is promoted, rolled back or tried there is served a moment later."""
 
-import logging
-import threading
-
+from shoal.serve.looking import Looker
 from shoal.serve.supervision import Supervision
 from shoal.serve.target import plan_from_registry
 from shoal.store import Store
 
-_LOG = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.2
 
 
@@ -21,38 +18,24 @@ class Follower:
         self._alias = alias
         self._supervision = supervision
         self._since = since
-        self._failure = ""
-        self._is_stopping = False
-        self._look = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="serve registry", daemon=True)
+        self._looker = Looker(
+            self._plan_changes,
+            every_s=_LOOK_EVERY_S,
+            name="serve registry",
+            failed=f"cannot follow {name} in the registry",
+        )
 
     def start(self) -> None:
         """Begin to follow."""
-        self._thread.start()
+        self._looker.start()
 
     def look_now(self) -> None:
         """Do not wait for the next regular look."""
-        self._look.set()
+        self._looker.look_now()
 
     def stop(self) -> None:
         """Return when the registry is not looked at any more. Idempotent."""
-        self._is_stopping = True
-        self._look.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _follow(self) -> None:
-        while not self._is_stopping:
-            self._look.wait(_LOOK_EVERY_S)
-            self._look.clear()
-            try:
-                self._plan_changes()
-                self._failure = ""
-            except Exception as error:  # noqa: BLE001  # the boundary: whatever the registry raises, the thread goes on
-                # What is served goes on being served, and the next look tries again; it need not say so each time.
-                if str(error) != self._failure:
-                    self._failure = str(error)
-                    _LOG.warning("cannot follow %s in the registry: %s", self._name, error)
+        self._looker.stop()
 
     def _plan_changes(self) -> None:
         changes = list(self._store.changes(self._since))

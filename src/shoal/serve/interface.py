@@ -1,11 +1,11 @@
 """What one version of a model takes and gives, as the replica that loaded it tells the front."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from shoal.serve.refusal import wrong_field
-from shoal.serve.tensors import DATATYPES, Datatype
+from shoal.serve.refusal import RefusedError, shorten, wrong_field
+from shoal.serve.tensors import DATATYPES, Array, Datatype
 
 
 class TensorField(msgspec.Struct, frozen=True):
@@ -49,6 +49,39 @@ class Interface(msgspec.Struct, frozen=True):
             found=list(shape),
             expected=f"{field.wire_shape}" + (" with -1 standing for 1 or more" if None in field.shape else ""),
         )
+
+    def no_input(self, name: str) -> RefusedError:
+        """The 400 for an input that the model does not have."""
+        return wrong_field(
+            f"inputs.{shorten(name)}",
+            found="an input that the model does not have",
+            expected=f"inputs named {', '.join(field.name for field in self.inputs)}",
+        )
+
+    def in_order(self, arrays: Mapping[int, Array]) -> tuple[Array, ...]:
+        """The arrays by their places, all of them; raises the 400 for the first input that is missing."""
+        for place, field in enumerate(self.inputs):
+            if place not in arrays:
+                raise wrong_field(
+                    f"inputs.{field.name}",
+                    found="no such input",
+                    expected=f"{field.datatype} of shape {field.wire_shape}",
+                )
+        return tuple(arrays[place] for place in range(len(arrays)))
+
+    def count_rows(self, arrays: Sequence[Array]) -> int:
+        """Rows in each of a request's arrays, 1 for a model that is not batched; raises the 400 where they differ."""
+        if not self.batched:
+            return 1
+        num_rows = len(arrays[0])
+        for field, array in zip(self.inputs, arrays, strict=True):
+            if len(array) != num_rows:
+                raise wrong_field(
+                    f"inputs.{field.name}.shape",
+                    found=f"{len(array)} rows",
+                    expected=f"{num_rows} rows, as in {self.inputs[0].name}",
+                )
+        return num_rows
 
 
 def _fits(found: int, size: int | None) -> bool:

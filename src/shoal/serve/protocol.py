@@ -154,7 +154,9 @@ class Protocol:
             raise wrong_field("body", found="no bytes", expected=_BODY_SHAPE)
         request = self._decode_fast(text) or _decode_slow(text)
         arrays = self._read_inputs(request.inputs, tail)
-        return InferCall(request.id, arrays, self._num_rows(arrays), self._wishes(request), request.parameters)
+        return InferCall(
+            request.id, arrays, self.interface.count_rows(arrays), self._wishes(request), request.parameters
+        )
 
     def encode(self, answer: InferAnswer, outputs: RequestOutputs, wishes: Wishes) -> Encoded:
         """Write a response's body.
@@ -197,7 +199,10 @@ class Protocol:
     def _read_inputs(self, tensors: list[InputTensor[Any]], tail: memoryview) -> tuple[Array, ...]:
         arrays: dict[int, Array] = {}
         for tensor in tensors:
-            place, field = self._field_of(tensor)
+            known = self._fields.get(tensor.name)
+            if known is None:
+                raise self.interface.no_input(tensor.name)
+            place, field = known
             if place in arrays:
                 raise wrong_field(f"inputs.{field.name}", found="the same input twice", expected="each input once")
             # Never cast: 300 as UINT8 or 1.5 as INT32 would be answered with a prediction for something else.
@@ -216,35 +221,7 @@ class Protocol:
                 found=f"{len(tail)} bytes after the last binary tensor",
                 expected="the sum of all binary_data_size after the JSON",
             )
-        for name, (place, field) in self._fields.items():
-            if place not in arrays:
-                raise wrong_field(
-                    f"inputs.{name}", found="no such input", expected=f"{field.datatype} of shape {field.wire_shape}"
-                )
-        return tuple(arrays[place] for place in range(len(arrays)))
-
-    def _field_of(self, tensor: InputTensor[Any]) -> tuple[int, TensorField]:
-        try:
-            return self._fields[tensor.name]
-        except KeyError:
-            raise wrong_field(
-                f"inputs.{shorten(tensor.name)}",
-                found="an input that the model does not have",
-                expected=f"inputs named {', '.join(self._fields)}",
-            ) from None
-
-    def _num_rows(self, arrays: tuple[Array, ...]) -> int:
-        if not self.interface.batched:
-            return 1
-        num_rows = len(arrays[0])
-        for field, array in zip(self.interface.inputs, arrays, strict=True):
-            if len(array) != num_rows:
-                raise wrong_field(
-                    f"inputs.{field.name}.shape",
-                    found=f"{len(array)} rows",
-                    expected=f"{num_rows} rows, as in {self.interface.inputs[0].name}",
-                )
-        return num_rows
+        return self.interface.in_order(arrays)
 
     def _wishes(self, request: InferBody[Any]) -> tuple[tuple[int, bool], ...]:
         parameters = request.parameters or {}

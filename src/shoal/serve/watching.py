@@ -3,7 +3,6 @@
 import logging
 import shutil
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Protocol
 
 from shoal.base import ConfigError, ShoalError, digest_json, digest_tree
 from shoal.model import open_package
+from shoal.serve.looking import Looker
 from shoal.serve.messages import ModelPlan, Problem
 from shoal.serve.target import in_path
 
@@ -134,27 +134,26 @@ class Watcher:
         # What was served before a change that is still being loaded.
         self._former: dict[Path, Held] = {}
         self._sent: set[str] = set()
-        self._failure = ""
-        self._is_stopping = False
-        self._look = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="serve folder", daemon=True)
+        self._looker = Looker(
+            self.look,
+            every_s=_LOOK_EVERY_S,
+            name="serve folder",
+            failed=f"cannot look at the models in {folder}",
+        )
 
     def start(self) -> None:
         """Plan what is in the folder, files as they are, and begin to watch."""
         self._seen = scan(self._folder)
         self.look()
-        self._thread.start()
+        self._looker.start()
 
     def look_now(self) -> None:
         """Do not wait for the next regular look."""
-        self._look.set()
+        self._looker.look_now()
 
     def stop(self) -> None:
         """Return when the folder is not looked at any more; the copies go. Idempotent."""
-        self._is_stopping = True
-        self._look.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._looker.stop()
         shutil.rmtree(self._copies, ignore_errors=True)
 
     def look(self) -> None:
@@ -169,19 +168,6 @@ class Watcher:
         for found in steps.takes:
             self._take(found)
         self._send()
-
-    def _watch(self) -> None:
-        while not self._is_stopping:
-            self._look.wait(_LOOK_EVERY_S)
-            self._look.clear()
-            try:
-                self.look()
-                self._failure = ""
-            except Exception as error:  # noqa: BLE001  # the boundary: whatever the file system raises, the thread goes on
-                # What is served goes on being served; the next look tries again, and need not say so each time.
-                if str(error) != self._failure:
-                    self._failure = str(error)
-                    _LOG.warning("cannot look at the models in %s: %s", self._folder, error)
 
     def _take(self, found: Found) -> None:
         former = self._held.get(found.path)

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from shoal.serve.grpc.contents import has_typed, read_raw, read_typed, write_raw, write_typed
-from shoal.serve.grpc.messages import InferRequest, InputTensor, put_parameters, put_tensor_head
+from shoal.serve.grpc.messages import InferRequest, put_parameters, put_tensor_head
 from shoal.serve.grpc.wire import put_bytes, put_head, put_text
-from shoal.serve.interface import Interface, TensorField
+from shoal.serve.interface import Interface
 from shoal.serve.outputs import RequestOutputs
 from shoal.serve.protocol import AnswerWriter, Encoded, InferAnswer, InferCall
 from shoal.serve.refusal import shorten, wrong_field
@@ -50,12 +50,15 @@ class Codec:
                 expected=f"one for each of the {len(request.inputs)} inputs, or none",
             )
         arrays = self._read_inputs(request)
-        return InferCall(request.id or None, arrays, self._num_rows(arrays), self._writer(request))
+        return InferCall(request.id or None, arrays, self.interface.count_rows(arrays), self._writer(request))
 
     def _read_inputs(self, request: InferRequest) -> tuple[Array, ...]:
         arrays: dict[int, Array] = {}
         for number, tensor in enumerate(request.inputs):
-            place, field = self._field_of(tensor)
+            known = self._fields.get(tensor.name)
+            if known is None:
+                raise self.interface.no_input(tensor.name)
+            place, field = known
             if place in arrays:
                 raise wrong_field(f"inputs.{field.name}", found="the same input twice", expected="each input once")
             if tensor.datatype != field.datatype:
@@ -67,35 +70,7 @@ class Codec:
                 _check_parameters(f"inputs.{field.name}", tensor.parameters)
             array = read_raw(tensor, field, request.raw[number]) if request.raw else read_typed(tensor, field)
             arrays[place] = array.reshape(tensor.shape)
-        for name, (place, field) in self._fields.items():
-            if place not in arrays:
-                raise wrong_field(
-                    f"inputs.{name}", found="no such input", expected=f"{field.datatype} of shape {field.wire_shape}"
-                )
-        return tuple(arrays[place] for place in range(len(arrays)))
-
-    def _field_of(self, tensor: InputTensor) -> tuple[int, TensorField]:
-        try:
-            return self._fields[tensor.name]
-        except KeyError:
-            raise wrong_field(
-                f"inputs.{shorten(tensor.name)}",
-                found="an input that the model does not have",
-                expected=f"inputs named {', '.join(self._fields)}",
-            ) from None
-
-    def _num_rows(self, arrays: tuple[Array, ...]) -> int:
-        if not self.interface.batched:
-            return 1
-        num_rows = len(arrays[0])
-        for field, array in zip(self.interface.inputs, arrays, strict=True):
-            if len(array) != num_rows:
-                raise wrong_field(
-                    f"inputs.{field.name}.shape",
-                    found=f"{len(array)} rows",
-                    expected=f"{num_rows} rows, as in {self.interface.inputs[0].name}",
-                )
-        return num_rows
+        return self.interface.in_order(arrays)
 
     def _writer(self, request: InferRequest) -> "_Writer":
         places: list[int] = []
