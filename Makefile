@@ -16,6 +16,8 @@ help:
 	@echo 'make docs            run every code block of the documentation'
 	@echo 'make bench NAME=start   one benchmark of benchmarks/, its bars as JSON lines'
 	@echo 'make bench NAME=train   training beside its peers, the same way (half an hour; ARGS=--quick: a few minutes)'
+	@echo 'make bench NAME=serve   the server beside its peers, the same way (20 minutes; ARGS=--quick: one)'
+	@echo 'make bench NAME=predict offline prediction beside its peers (ARGS=--quick: a minute or two)'
 	@echo 'make bench NAME=data    the loader beside its peers, in environments made under .bench (12 minutes; ARGS=--quick: one)'
 
 $(READY):

@@ -59,11 +59,13 @@ FORMS: dict[str, Callable[[np.ndarray], bytes]] = {
 }
 
 
-def write_pool(path: Path, form: str, images: np.ndarray) -> None:
-    """Write a request for each of the images, uint8 [num_rows, 28, 28]."""
+def write_pool(path: Path, form: str, images: np.ndarray, *, closes: bool = False) -> None:
+    """Write a request for each of the images, uint8 [num_rows, 28, 28]; with `closes`, each ends its connection."""
     with path.open("wb") as file:
         for image in images:
             request = FORMS[form](image)
+            if closes:
+                request = request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
             file.write(f"{len(request):0{_LENGTH_DIGITS}d}".encode() + request)
 
 

@@ -1,12 +1,13 @@
-"""The model that every server serves, and what it takes by itself: `serving_model.py SECONDS MODEL` prints that.
+"""The model that every server serves, and what it takes by itself: `serving_model.py --help` prints that.
 
 The network is that of `peers/training_workload.py`, two convolutions and two dense layers, with random weights.
 """
 
+import argparse
 import json
 import statistics
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,14 +74,13 @@ def make_images(num_rows: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (num_rows, SIDE, SIDE), dtype=np.uint8)
 
 
-def main() -> None:
-    """Print the median milliseconds of a run by batch size: the sizes in turn, several runs of each."""
-    seconds, path = float(sys.argv[1]), Path(sys.argv[2])
+def measure(path: Path, seconds: float, sizes: Sequence[int]) -> dict[int, float]:
+    """Median milliseconds of a run by batch size, one after the other: the sizes in turn, several runs of each."""
     session, images = open_session(path), make_images(1_024)
-    taken: dict[int, list[float]] = {size: [] for size in BATCH_SIZES}
+    taken: dict[int, list[float]] = {size: [] for size in sizes}
     until = time.perf_counter() + seconds
-    while time.perf_counter() < until or not taken[BATCH_SIZES[-1]]:
-        for size in BATCH_SIZES:
+    while time.perf_counter() < until or not taken[sizes[-1]]:
+        for size in sizes:
             # The first run finds the caches full of another size's rows, as no server of one size would.
             for number in range(RUNS_IN_TURN + 1):
                 start = number * size
@@ -88,7 +88,45 @@ def main() -> None:
                 session.run(None, {"image": images[start : start + size]})
                 if number:
                     taken[size].append(1_000 * (time.perf_counter() - began))
-    print(json.dumps({str(size): statistics.median(each) for size, each in taken.items()}))
+    return {size: statistics.median(each) for size, each in taken.items()}
+
+
+def measure_paced(path: Path, seconds: float, rate_per_s: float) -> float:
+    """Median milliseconds of a run of one row, so many in a second: between them the process sleeps, as a replica does.
+
+    A core that slept is slower at first, and its caches may hold what another process has left there. Each row is
+    another one, as in a server.
+    """
+    session, images = open_session(path), make_images(1_024)
+    taken: list[float] = []
+    due = time.perf_counter()
+    until = due + seconds
+    while due < until:
+        time.sleep(max(0.0, due - time.perf_counter()))
+        at = len(taken) % len(images)
+        began = time.perf_counter()
+        session.run(None, {"image": images[at : at + 1]})
+        taken.append(1_000 * (time.perf_counter() - began))
+        due = max(due + 1 / rate_per_s, began)
+    return statistics.median(taken)
+
+
+def main() -> None:
+    """Make the model and its right answer, or print the median milliseconds of a run by batch size."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--make", action="store_true", help="write it, and print the scores of the first image")
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--sizes", type=int, nargs="+", default=BATCH_SIZES)
+    parser.add_argument("--rate", type=float, help="runs of one row that begin in a second; else one after the other")
+    given = parser.parse_args()
+    if given.make:
+        make_model(given.model)
+        print(json.dumps(open_session(given.model).run(None, {"image": make_images(1)})[0][0].tolist()))
+    elif given.rate:
+        print(json.dumps({"1": measure_paced(given.model, given.seconds, given.rate)}))
+    else:
+        print(json.dumps({str(size): each for size, each in measure(given.model, given.seconds, given.sizes).items()}))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""FastAPI on uvicorn, two worker processes: `serving_fastapi.py PORT`.
+"""FastAPI on uvicorn, worker processes: `serving_fastapi.py PORT - - WORKERS`.
 
 It has no batching. Every request runs the model in the event loop: with a process for each core, handing it to a
-thread only adds the hand-over.
+thread only adds the hand-over. Against too many requests uvicorn has `limit_concurrency` alone, which counts
+connections whether or not they ask for something: with many of them open it would refuse all.
 """
 
 import sys
@@ -10,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
-from serving_session import NUM_WORKERS, BadRequestError, answer, open_session, parse, run
+from serving_session import BadRequestError, answer, open_session, parse, run
 
 
 @asynccontextmanager
@@ -38,7 +39,7 @@ if __name__ == "__main__":
         "serving_fastapi:app",
         host="127.0.0.1",
         port=int(sys.argv[1]),
-        workers=NUM_WORKERS,
+        workers=int(sys.argv[4]),
         loop="uvloop",
         http="httptools",
         access_log=False,

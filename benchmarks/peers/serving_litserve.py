@@ -5,7 +5,7 @@ import sys
 import litserve
 import numpy as np
 from fastapi import HTTPException, Request
-from serving_session import MOST_ROWS, NUM_WORKERS, BadRequestError, as_image, open_session
+from serving_session import MOST_ROWS, NUM_WORKERS, BadRequestError, as_image, open_session, target_s
 
 
 class Predict(litserve.LitAPI):
@@ -41,7 +41,9 @@ class Predict(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = Predict(max_batch_size=MOST_ROWS, batch_timeout=0.001, api_path="/predict")
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=NUM_WORKERS, fast_queue=True)
+    server = litserve.LitServer(
+        api, accelerator="cpu", workers_per_device=NUM_WORKERS, fast_queue=True, timeout=target_s() or 30
+    )
     server.run(
         host="127.0.0.1",
         port=int(sys.argv[1]),

@@ -1,13 +1,15 @@
-"""mosec, one stage of two worker processes with dynamic batching: `serving_mosec.py PORT - - MOST_ROWS`."""
+"""mosec, one stage of worker processes with dynamic batching: `serving_mosec.py PORT - - MOST_ROWS WORKERS`."""
 
 import sys
 
 import numpy as np
 from mosec import Server, Worker
 from mosec.errors import ValidationError
-from serving_session import NUM_WORKERS, BadRequestError, answer, open_session, parse, run
+from serving_session import BadRequestError, answer, open_session, parse, run, target_s
 
 Request = tuple[bool, np.ndarray]
+# What it answered here at 32 connections, with the load generator beside it.
+BEST_RATE_PER_S = 4_000
 
 
 class Predict(Worker):
@@ -35,10 +37,14 @@ class Predict(Worker):
 
 
 if __name__ == "__main__":
-    most_rows = int(sys.argv[4])
+    most_rows, num_workers = map(int, sys.argv[4:])
     # The server reads its options from the command line.
     sys.argv[1:] = ["--address", "127.0.0.1", "--port", sys.argv[1], "--log-level", "error"]
+    if target_s():
+        # What waits for longer is dropped; and no more is let in than is answered in that time at the best of rates.
+        capacity = int(BEST_RATE_PER_S * target_s())
+        sys.argv += ["--timeout", str(int(1_000 * target_s())), "--capacity", str(capacity)]
     server = Server()
     # 1 ms is the shortest wait that it takes.
-    server.append_worker(Predict, num=NUM_WORKERS, max_batch_size=most_rows, max_wait_time=1, route="/predict")
+    server.append_worker(Predict, num=num_workers, max_batch_size=most_rows, max_wait_time=1, route="/predict")
     server.run()

@@ -12,13 +12,19 @@ os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 import numpy as np
 import ray
 from ray import serve
-from serving_session import MOST_ROWS, NUM_WORKERS, BadRequestError, answer, open_session, parse, run
+from serving_session import MOST_ROWS, NUM_WORKERS, BadRequestError, answer, open_session, parse, run, target_s
 from starlette.requests import Request
 from starlette.responses import Response
 
 
-# Replicas need not wait for one another's cores: they are given out as the load asks for them.
-@serve.deployment(num_replicas=NUM_WORKERS, max_ongoing_requests=4 * MOST_ROWS, ray_actor_options={"num_cpus": 0.5})
+# Replicas need not wait for one another's cores: they are given out as the load asks for them. Where too many requests
+# come, what a replica cannot begin soon is refused.
+@serve.deployment(
+    num_replicas=NUM_WORKERS,
+    max_ongoing_requests=MOST_ROWS if target_s() else 4 * MOST_ROWS,
+    max_queued_requests=MOST_ROWS if target_s() else -1,
+    ray_actor_options={"num_cpus": 0.5},
+)
 class Predict:
     """One replica."""
 
@@ -42,7 +48,7 @@ class Predict:
 
 if __name__ == "__main__":
     names = ("BENCH_MODEL", "PYTHONPATH", "OMP_NUM_THREADS", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
-    variables = {name: os.environ[name] for name in names}
+    variables = {name: os.environ[name] for name in (*names, "BENCH_TARGET_S") if name in os.environ}
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": variables})
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
     serve.run(Predict.bind(), route_prefix="/predict")

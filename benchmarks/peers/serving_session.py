@@ -23,6 +23,14 @@ class BadRequestError(ValueError):
     """A body that is no image; the text says why."""
 
 
+def target_s() -> float:
+    """Seconds that an answer may take before it is no good any more; 0 where nothing is said about that.
+
+    Where it is given, more requests come than can be answered, and a server does what it can to refuse the rest.
+    """
+    return float(os.environ.get("BENCH_TARGET_S", "0"))
+
+
 def open_session() -> "InferenceSession":
     """Open the model that BENCH_MODEL names, for one thread: there is a worker for each core."""
     import onnxruntime

@@ -1,4 +1,4 @@
-"""Triton through pytriton, two instances and dynamic batching: `serving_triton.py PORT GRPC_PORT METRICS_PORT`."""
+"""Triton through pytriton, dynamic batching: `serving_triton.py PORT GRPC_PORT METRICS_PORT INSTANCES`."""
 
 import logging
 import os
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from pytriton.decorators import batch
-from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
+from pytriton.model_config import DynamicBatcher, ModelConfig, QueuePolicy, Tensor, TimeoutAction
 from pytriton.triton import Triton, TritonConfig
-from serving_session import MOST_ROWS, NUM_WORKERS, SIDE, open_session
+from serving_session import MOST_ROWS, SIDE, open_session, target_s
 
 
 class Instance:
@@ -22,6 +22,15 @@ class Instance:
     def __call__(self, image: np.ndarray) -> list[np.ndarray]:
         """From uint8 [rows, 28, 28] to scores float32 [rows, 10]."""
         return self._session.run(None, {"image": image})
+
+
+def _batcher() -> DynamicBatcher:
+    """Batches form while the instances are busy: nobody waits for company. What has waited for too long is refused."""
+    if not target_s():
+        return DynamicBatcher()
+    timeout_us = int(1e6 * target_s() / 2)
+    policy = QueuePolicy(timeout_action=TimeoutAction.REJECT, default_timeout_microseconds=timeout_us)
+    return DynamicBatcher(default_queue_policy=policy)
 
 
 if __name__ == "__main__":
@@ -38,10 +47,9 @@ if __name__ == "__main__":
     with Triton(config=config, workspace=workspace) as triton:
         triton.bind(
             "model",
-            [Instance() for _ in range(NUM_WORKERS)],
+            [Instance() for _ in range(int(sys.argv[4]))],
             inputs=[Tensor(name="image", dtype=np.uint8, shape=(SIDE, SIDE))],
             outputs=[Tensor(name="scores", dtype=np.float32, shape=(10,))],
-            # Batches form while the instances are busy: nobody waits for company.
-            config=ModelConfig(max_batch_size=MOST_ROWS, batcher=DynamicBatcher()),
+            config=ModelConfig(max_batch_size=MOST_ROWS, batcher=_batcher()),
         )
         triton.serve()

@@ -16,6 +16,7 @@ from shoal.base import (
     launcher_variables,
     load_settings,
     secret,
+    traces_endpoint,
 )
 
 
@@ -176,3 +177,28 @@ def test_what_a_launcher_says_is_read_and_nothing_else(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "")
 
     assert launcher_variables() == {"RANK": "3"}
+
+
+ENDPOINT, TRACES = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint"),
+    [
+        ({}, None),
+        ({ENDPOINT: ""}, None),
+        ({ENDPOINT: "http://here:4318/"}, "http://here:4318/v1/traces"),
+        ({ENDPOINT: "http://here:4318", TRACES: "http://there/spans"}, "http://there/spans"),
+        ({ENDPOINT: "http://here:4318", "OTEL_SDK_DISABLED": "True"}, None),
+        ({ENDPOINT: "http://here:4318", "OTEL_TRACES_EXPORTER": "none"}, None),
+        ({ENDPOINT: "http://here:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, None),
+        ({ENDPOINT: "http://here:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, "http://here:4318/v1/traces"),
+    ],
+)
+def test_traces_go_where_opentelemetrys_variables_say(monkeypatch, variables, endpoint):
+    for name in (ENDPOINT, TRACES, "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert traces_endpoint() == endpoint

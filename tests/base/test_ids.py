@@ -59,3 +59,11 @@ def test_prediction_id_reads_back_for_any_model_name(model: str, version: int, r
 def test_malformed_prediction_id_shows_the_right_form(bad: str):
     with pytest.raises(InputError, match=r"model@version\.log\.row"):
         parse_prediction_id(bad)
+
+
+def test_an_id_says_that_sampling_left_it_out():
+    left_out = PredictionId("fashion", "3", f"{PredictionId.UNSAMPLED}{new_token(6)}", 7)
+
+    assert parse_prediction_id(str(left_out)) == left_out
+    assert left_out.is_unsampled
+    assert not PredictionId("fashion", "3", new_token(12), 7).is_unsampled

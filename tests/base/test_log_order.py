@@ -1,7 +1,10 @@
+import resource
+from contextlib import contextmanager
+
 import pyarrow as pa
 import pytest
 
-from shoal.base import MergedReader, NotFoundError, SegmentLog, SegmentReader, open_log
+from shoal.base import MergedReader, NotFoundError, SegmentLog, SegmentReader, StorageFullError, open_log
 from shoal.base.log_order import OrderWriter, part_folder
 
 SCHEMA = pa.schema([("value", pa.int64())])
@@ -35,6 +38,18 @@ def open_part(main):
     yield open_part
     for part in parts:
         part.log.close()
+
+
+@contextmanager
+def room_for(path, num_bytes):
+    """No file of this process may become longer than a certain one and so many bytes: as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = path.stat().st_size if path.exists() else 0
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def values(reader, since=0):
@@ -97,6 +112,62 @@ def test_a_torn_record_is_none_and_swallows_none(main, open_part, torn):
     open_part(1).write(2)
 
     assert values(open_log(main)) == [(0, 1), (1, 2)]
+
+
+# "\n1 1.\n" has six bytes; the last of them adds nothing.
+@pytest.mark.parametrize("num_bytes", range(7))
+def test_a_record_that_does_not_fit_is_told_later_and_once(main, open_part, num_bytes):
+    zero, one = open_part(0), open_part(1)
+    zero.write(1)
+    one.log.append(pa.record_batch([pa.array([2])], schema=SCHEMA))
+    durable = one.log.sync()
+    early = MergedReader(main)
+
+    with room_for(main / "order", num_bytes):
+        if num_bytes < 5:
+            with pytest.raises(StorageFullError, match="order"):
+                one.order.tell(durable)
+        else:
+            one.order.tell(durable)
+    seen_while_full = early.num_rows
+    zero.write(3)
+    one.order.tell(durable)
+    zero.write(4)
+
+    assert seen_while_full == (1 if num_bytes < 5 else 2)
+    expected = [1, 3, 2, 4] if num_bytes < 5 else [1, 2, 3, 4]
+    assert values(open_log(main)) == values(early) == list(enumerate(expected))
+
+
+@pytest.mark.parametrize("num_bytes", range(7))
+def test_a_writer_that_died_after_a_torn_record_is_followed_by_one_that_tells_all(main, open_part, num_bytes):
+    zero, one = open_part(0), open_part(1)
+    zero.write(1)
+    one.log.append(pa.record_batch([pa.array([2])], schema=SCHEMA))
+    durable = one.log.sync()
+    with room_for(main / "order", num_bytes):
+        try:
+            one.order.tell(durable)
+        except StorageFullError:
+            """It dies of something else now."""
+    one.log.close()
+
+    open_part(1).write(3)
+
+    assert values(open_log(main)) == [(0, 1), (1, 2), (2, 3)]
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, 4])
+def test_an_order_that_could_not_be_begun_is_begun_by_the_next(main, open_part, num_bytes):
+    with SegmentLog(main, SCHEMA) as alone:
+        alone.append(pa.record_batch([pa.array([1, 2])], schema=SCHEMA))
+
+    with room_for(main / "order", num_bytes), pytest.raises(StorageFullError):
+        OrderWriter(main, 1)
+    open_part(1).write(3)
+    open_part(0).write(4)
+
+    assert values(open_log(main)) == [(0, 1), (1, 2), (2, 3), (3, 4)]
 
 
 def test_a_single_writer_needs_no_order_unless_there_were_several(main, open_part):

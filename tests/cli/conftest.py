@@ -106,9 +106,11 @@ def registered(store, packaged):
 def write_log(store, packaged) -> Callable[..., list[str]]:
     """Log predictions of clouds as a server does, and return their ids."""
 
-    def write_log(points: np.ndarray, version: str = "1") -> list[str]:
+    def write_log(
+        points: np.ndarray, version: str = "1", *, time_us: int = 1_000_000, facts: dict | None = None
+    ) -> list[str]:
         scores = Session(packaged).run({"x": points})["scores"]
-        facts = {"model": "clouds", "kind": "classification", "inputs": ["x"], "outputs": ["scores"]}
+        told = {"model": "clouds", "kind": "classification", "inputs": ["x"], "outputs": ["scores"], **(facts or {})}
         schema = pa.schema(
             [
                 ("prediction_id", pa.string()),
@@ -117,7 +119,7 @@ def write_log(store, packaged) -> Callable[..., list[str]]:
                 ("x", pa.fixed_shape_tensor(pa.float32(), [NUM_FEATURES])),
                 ("scores", pa.fixed_shape_tensor(pa.float32(), [NUM_CLASSES])),
             ],
-            metadata={b"shoal": encode(facts)},
+            metadata={b"shoal": encode(told)},
         )
         with SegmentLog(store.home / "predictions" / "clouds", schema) as log:
             first = log.num_rows
@@ -125,7 +127,7 @@ def write_log(store, packaged) -> Callable[..., list[str]]:
             tensors = [
                 pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(each)) for each in (points, scores)
             ]
-            columns = [pa.array(ids), pa.array([version] * len(ids)), pa.array([1_000_000] * len(ids)), *tensors]
+            columns = [pa.array(ids), pa.array([version] * len(ids)), pa.array([time_us] * len(ids)), *tensors]
             log.append(pa.record_batch(columns, schema=schema))
         return ids
 

@@ -183,7 +183,15 @@ def test_predicts_every_row(shoal, registered, packaged, dataset, rows, tmp_path
     found = json.loads(shoal("model", "predict", where, dataset.path, "scored", "--json").out)
 
     scored = open_dataset(tmp_path / "scored")
-    assert found == {"dataset": scored.address, "rows": 600, "digest": scored.digest}
+    assert found == {
+        "dataset": scored.address,
+        "rows": 600,
+        "digest": scored.digest,
+        "input": {"dataset": dataset.address, "digest": dataset.digest},
+        "model": {"package": found["model"]["package"], "digest": packaged.digest},
+        "batch_size": found["batch_size"],
+        "columns": ["id"],
+    }
     truth = rows["label"][scored.arrays()["id"]]
     assert (scored.arrays()["scores"].argmax(axis=1) == truth).mean() > 0.9
 
@@ -224,3 +232,12 @@ def test_why_reads_the_log_it_is_given(shoal, registered, write_log, store, tmp_
 
     assert shoal("model", "why", ids[0]).code == 1
     assert shoal("model", "why", ids[0], "--log", "elsewhere").code == 0
+
+
+def test_why_says_that_sampling_left_a_prediction_out(shoal, registered, dataset):
+    done = shoal("model", "why", "clouds@1.unsampled-x7k2p9.12")
+
+    assert done.code == 0
+    assert "input       not logged" in done.out
+    assert "gap         input: the service logs a sample of its requests" in done.out
+    assert f"dataset     {dataset.address}" in done.out

@@ -138,6 +138,27 @@ def test_replicas_and_fronts_are_handed_on(shoal, monkeypatch, text, replicas):
     assert (given["replicas"], given["fronts"]) == (replicas, 2)
 
 
+@pytest.mark.parametrize(
+    ("options", "runtime"), [((), "local"), (("--runtime", "ray://head:10001"), "ray://head:10001")]
+)
+def test_the_runtime_of_replicas_is_handed_on(shoal, monkeypatch, options, runtime):
+    given = {}
+    monkeypatch.setattr("shoal.serve.run", lambda model, **named: given.update(named))
+
+    assert shoal("serve", "run", "model.onnx", *options).code == 0
+
+    assert given["runtime"] == runtime
+
+
+def test_status_shows_replicas_on_other_machines(shoal, answering):
+    replica = {**STATUS["replicas"][0], "host": "10.0.0.7"}
+    answering.body = json.dumps({**STATUS, "replicas": [replica]}).encode()
+
+    done = shoal("serve", "status", "--url", answering.url)
+
+    assert "replica  0  pid 71 on 10.0.0.7  clouds@1, clouds@2" in done.out.splitlines()
+
+
 def test_status_shows_shares_processes_and_queue(shoal, answering):
     done = shoal("serve", "status", "--url", answering.url)
 
@@ -206,3 +227,22 @@ def test_the_longest_load_is_passed_on(shoal, monkeypatch):
     shoal("serve", "run", "model.onnx", "--start-s", "300")
 
     assert given["start_s"] == 300
+
+
+def test_what_is_seen_of_requests_is_handed_on(shoal, monkeypatch):
+    given = {}
+    monkeypatch.setattr("shoal.serve.run", lambda model, **options: given.update(options))
+    seen = ("--log-sample", "0.1", "--log-drop", "pixels", "--log-drop", "raw*", "--access-log", "-")
+    traced = ("--traces", "http://127.0.0.1:4318", "--trace-sample", "0.01")
+
+    assert shoal("serve", "run", "model.onnx", *seen, *traced).code == 0
+
+    assert (given["log_sample"], given["log_drop"], given["access_log"]) == (0.1, ("pixels", "raw*"), "-")
+    assert (given["traces"], given["trace_sample"]) == ("http://127.0.0.1:4318", 0.01)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--log-sample", "0"), ("--log-sample", "1.5"), ("--trace-sample", "-1")]
+)
+def test_a_share_that_is_none_is_wrong_usage(shoal, option, value):
+    assert shoal("serve", "run", "model.onnx", option, value).code == 2

@@ -113,3 +113,22 @@ def test_a_label_in_the_wrong_folder_makes_no_store(shoal, tmp_path):
 
     assert done.code == 1
     assert not (tmp_path / ".shoal").exists()
+
+
+def test_report_reads_the_log_that_was_written_last(shoal, registered, write_log, traffic, store):
+    folder = store.home / "predictions"
+    write_log(traffic[:100], time_us=2)
+    (folder / "clouds").rename(folder / "clouds-0123abcd")
+    write_log(traffic[:200], time_us=1)
+
+    found = json.loads(shoal("watch", "report", "clouds@1", "--window", 100, "--json").out)
+
+    assert len(found) == 1
+
+
+def test_report_says_what_the_log_leaves_out(shoal, registered, write_log, traffic):
+    write_log(traffic, facts={"sample": 0.1, "dropped": ["pixels"]})
+
+    lines = shoal("watch", "report", "clouds", "--window", 100).out.splitlines()
+
+    assert lines[-2:] == ["0.1 of the requests are logged", "not logged: pixels"]

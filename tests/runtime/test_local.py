@@ -26,6 +26,10 @@ def test_an_empty_service_is_refused(runtime):
         runtime.service(Code.of(members.echo), 0)
 
 
+def test_members_find_this_process_on_the_loopback(runtime):
+    assert runtime.address == "127.0.0.1"
+
+
 def test_the_doctests_of_the_interface_hold():
     import doctest
 

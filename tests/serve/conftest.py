@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,20 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from shoal.serve import Server, start
-from shoal.serve.admission import AdmissionLimits
-from shoal.serve.auth import KeyCheck
-from shoal.serve.channel import Done, Loaded
-from shoal.serve.connection import Exchange
-from shoal.serve.desk import Desk
-from shoal.serve.dispatch import Dispatcher
-from shoal.serve.http import Head
-from shoal.serve.interface import Interface, TensorField
-from shoal.serve.journal import Journal
-from shoal.serve.messages import ModelPlan
-from shoal.serve.metrics import Metrics
-from shoal.serve.models import Models
-from shoal.serve.queue import Key
-from shoal.serve.router import Shares
+from shoal.serve.batching.admission import AdmissionLimits
+from shoal.serve.batching.dispatch import Dispatcher
+from shoal.serve.desk.connection import Exchange
+from shoal.serve.desk.desk import Desk
+from shoal.serve.links.channel import Done, Key, Loaded
+from shoal.serve.links.messages import ModelPlan
+from shoal.serve.records.journal import Journal
+from shoal.serve.records.metrics import Metrics
+from shoal.serve.records.passage import Passage, Ran
+from shoal.serve.versions.models import Models
+from shoal.serve.versions.router import Shares
+from shoal.serve.wire.auth import KeyCheck
+from shoal.serve.wire.http import Head
+from shoal.serve.wire.interface import Interface, TensorField
 
 
 def _save(path: Path, nodes, inputs, outputs, constants=()) -> Path:
@@ -74,6 +75,14 @@ def scorer(model_folder) -> Path:
 def other_scorer(model_folder) -> Path:
     """Same inputs and outputs, other scores."""
     return _scorer(model_folder / "other.onnx", tilt=-0.01)
+
+
+@pytest.fixture(scope="session")
+def contract_models(scorer, other_scorer, model_folder) -> tuple[Path, Path, Path]:
+    """What `ServingContract` needs: two models that take and give the same, and a file that is none."""
+    broken = model_folder / "broken.onnx"
+    broken.write_bytes(scorer.read_bytes()[:-10])
+    return scorer, other_scorer, broken
 
 
 @pytest.fixture(scope="session")
@@ -244,6 +253,7 @@ class FakeLink:
 
     def __init__(self, number: int, loaded: set[Key]) -> None:
         self.number = self.rank = self.pid = number
+        self.host = "127.0.0.1"
         self.loaded, self.asked, self.failed = set(loaded), set(), set()
         self.batch = None
         self.is_killed = False
@@ -316,3 +326,39 @@ def house(interface) -> House:
 def build_house(interface) -> Callable[..., House]:
     """Makes houses with a key or a log."""
     return lambda **arguments: House(interface, **arguments)
+
+
+@pytest.fixture
+def make_passage() -> Callable[..., Passage]:
+    """Makes answered requests that differ from an ordinary one as the test says."""
+
+    def make_passage(**changed) -> Passage:
+        ran = Ran(
+            model="fashion",
+            version="3",
+            request_id="customer 7",
+            prediction_id="fashion@3.x7k2p9.12",
+            num_rows=2,
+            queued_s=100.001,
+            taken_s=100.003,
+            done_s=100.009,
+            model_s=0.005,
+            batch_rows=8,
+            replica=1,
+        )
+        passage = Passage(
+            protocol="http",
+            method="POST",
+            path="/v2/models/fashion/infer",
+            status=200,
+            client="10.0.0.7",
+            num_bytes_in=300,
+            num_bytes_out=120,
+            started_s=100.0,
+            answered_s=100.010,
+            time_s=1_760_000_000.25,
+            ran=ran,
+        )
+        return replace(passage, **changed)
+
+    return make_passage

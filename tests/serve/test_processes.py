@@ -244,7 +244,7 @@ class TestTwoFronts:
 
 @pytest.mark.slow
 def test_a_front_that_hangs_is_replaced(scorer, eventually, monkeypatch):
-    monkeypatch.setattr("shoal.serve.keeper._PULSE_S", 4.0)
+    monkeypatch.setattr("shoal.serve.host.keeper._PULSE_S", 4.0)
     with start(scorer, port=0, replicas=1, fronts=2) as server:
         hanging = server.pids()["fronts"][0]
         os.kill(hanging, signal.SIGSTOP)

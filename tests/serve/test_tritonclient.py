@@ -14,6 +14,12 @@ from tritonclient.utils import InferenceServerException  # noqa: E402
 IMAGES = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
 
 
+def shut(client):
+    """Close a client, so that it does not try to when it is collected, maybe in a thread that is not its own."""
+    client.close()
+    client.close = lambda: None
+
+
 @pytest.fixture(scope="module")
 def served(server, tmp_path_factory):
     """The server of all tests, with a model of two outputs and one that takes texts."""
@@ -50,7 +56,7 @@ def served(server, tmp_path_factory):
 def client(served):
     client = http.InferenceServerClient(f"127.0.0.1:{served.port}")
     yield client
-    client.close()
+    shut(client)
 
 
 def tensor(name, array, datatype, *, binary=True, kind=http.InferInput):
@@ -144,7 +150,7 @@ def test_many_requests_may_be_under_way(served):
     requests = [client.async_infer("scorer", [tensor("image", IMAGES, "UINT8")]) for _ in range(8)]
 
     assert all(request.get_result().as_numpy("scores").shape == (2, 3) for request in requests)
-    client.close()
+    shut(client)
 
 
 @pytest.mark.parametrize(
@@ -180,8 +186,14 @@ def test_many_requests_may_be_under_way(served):
             "415",
             "Content-Encoding",
         ),
-        (lambda client: client.load_model("scorer"), "405", "loads and unloads no models"),
-        (lambda client: client.unload_model("scorer"), "405", "loads and unloads no models"),
+        (lambda client: client.load_model("absent"), "404", "there is no model 'absent'"),
+        (lambda client: client.unload_model("absent"), "404", "there is no model 'absent'"),
+        (lambda client: client.load_model("scorer", config="{}"), "400", "parameters.config"),
+        (
+            lambda client: client.load_model("scorer", config="{}", files={"file:1/model.onnx": b"bytes"}),
+            "400",
+            "models are loaded as the server finds them",
+        ),
         (lambda client: client.get_model_metadata("absent"), "404", "there is no model"),
         (lambda client: client.get_model_config("absent"), "404", "there is no model"),
         (lambda client: client.get_inference_statistics("absent"), "404", "there is no model"),
@@ -194,6 +206,32 @@ def test_a_mistake_reaches_the_caller_with_its_reason(client, call, status, word
         call(client)
 
     assert caught.value.status() == status
+
+
+def test_a_model_is_unloaded_and_loaded_again(client):
+    values = np.array([[1.0, 2.0]], np.float32)
+
+    client.unload_model("pair")
+    assert not any(entry["name"] == "pair" for entry in client.get_model_repository_index())
+    with pytest.raises(InferenceServerException, match="there is no model 'pair'"):
+        client.infer("pair", [tensor("x", values, "FP32")])
+    client.unload_model("pair", unload_dependents=True)
+    client.load_model("pair")
+
+    assert client.is_model_ready("pair")
+    assert client.infer("pair", [tensor("x", values, "FP32")]).as_numpy("whole").tolist() == [[1, 2]]
+
+
+def test_the_asynchronous_client_unloads_and_loads(served):
+    async def scene():
+        async with aio.InferenceServerClient(f"127.0.0.1:{served.port}") as client:
+            await client.unload_model("texts")
+            with pytest.raises(InferenceServerException, match="there is no model 'texts'"):
+                await client.get_model_metadata("texts")
+            await client.load_model("texts")
+            return await client.is_model_ready("texts")
+
+    assert asyncio.run(scene())
 
 
 def test_the_asynchronous_client_is_served_too(served):
@@ -234,7 +272,7 @@ def test_the_clients_send_the_key_as_a_header(scorer):
         with pytest.raises(InferenceServerException, match="found no key") as caught:
             client.get_server_metadata()
         metadata = client.get_server_metadata(headers={"X-API-Key": "k"})
-        client.close()
+        shut(client)
 
     assert caught.value.status() == "401"
     assert metadata["name"] == "shoal"

@@ -12,23 +12,34 @@ from shoal.store import Store
 
 CLASSES = 4
 WIDTH = 3
+_FIELDS = {"inputs": ["image"], "outputs": ["scores"]}
 
 
 class PredictionLog:
     """Writes a prediction log as a server does: images in, class scores out."""
 
-    def __init__(self, folder: Path, *, shape: tuple[int, ...] = (WIDTH,), classes: int = CLASSES) -> None:
-        facts = {"model": "fashion", "kind": "classification", "inputs": ["image"], "outputs": ["scores"]}
-        schema = pa.schema(
-            [
-                ("prediction_id", pa.string()),
-                ("version", pa.string()),
-                ("time_us", pa.int64()),
-                ("image", pa.fixed_shape_tensor(pa.uint8(), shape)),
-                ("scores", pa.fixed_shape_tensor(pa.float32(), (classes,))),
-            ],
-            metadata={b"shoal": encode(facts)},
-        )
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        shape: tuple[int, ...] = (WIDTH,),
+        classes: int = CLASSES,
+        dropped: tuple[str, ...] = (),
+        sample: float | None = None,
+    ) -> None:
+        kept = {name: [each for each in names if each not in dropped] for name, names in _FIELDS.items()}
+        facts = {"model": "fashion", "kind": "classification", **kept}
+        facts |= {"dropped": list(dropped)} if dropped else {}
+        facts |= {"sample": sample} if sample else {}
+        fields = [
+            ("prediction_id", pa.string()),
+            ("version", pa.string()),
+            ("time_us", pa.int64()),
+            ("image", pa.fixed_shape_tensor(pa.uint8(), shape)),
+            ("scores", pa.fixed_shape_tensor(pa.float32(), (classes,))),
+        ]
+        self._kept = [place for place, (name, _) in enumerate(fields) if name not in dropped]
+        schema = pa.schema([fields[place] for place in self._kept], metadata={b"shoal": encode(facts)})
         self.folder = folder
         self.log = SegmentLog(folder, schema, rows_per_segment=500)
 
@@ -43,7 +54,7 @@ class PredictionLog:
             pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(images)),
             pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(scores, np.float32)),
         ]
-        self.log.append(pa.record_batch(columns, schema=self.log.schema))
+        self.log.append(pa.record_batch([columns[place] for place in self._kept], schema=self.log.schema))
         self.log.sync()
         return ids
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shoal.base import ConfigError
+from shoal.base import ConfigError, InputError
 from shoal.data import Profile
 from shoal.model import score_columns
 from shoal.watch import AlertPolicy, Watcher, Window
@@ -214,3 +214,32 @@ def test_corrupted_real_images_are_raised_within_two_windows(fashion, make_log, 
     log.write(images, model.scores(images))
 
     assert [window.is_raised for window in Watcher(log.folder, profile).windows()][-1]
+
+
+@pytest.mark.parametrize(("dropped", "left"), [(("image",), "scores.class"), (("scores",), "image.mean")])
+def test_what_the_log_has_is_watched_and_what_it_drops_is_said(make_log, world, reference, dropped, left):
+    log = make_log(dropped=dropped, sample=0.25)
+    write(log, world, 2)
+    write(log, world, 3, 1.0)
+
+    windows = list(Watcher(log.folder, reference).windows())
+
+    assert [window.report.drifted for window in windows] == [False, False, True, True, True]
+    assert {(window.not_logged, window.sample) for window in windows} == {(dropped, 0.25)}
+    assert left in [drift.column for drift in windows[0].report.columns]
+    assert set(dropped) <= {name.partition(".")[0] for name in windows[0].report.not_compared}
+
+
+@pytest.mark.parametrize("column", ["image", "image.mean"])
+def test_a_column_that_the_log_drops_cannot_be_watched(make_log, reference, column):
+    log = make_log(dropped=("image",))
+
+    with pytest.raises(InputError, match=f"cannot watch {column} of 'fashion'.* drops image"):
+        Watcher(log.folder, reference, columns=[column])
+
+
+def test_a_log_that_drops_everything_cannot_be_watched(make_log, reference):
+    log = make_log(dropped=("image", "scores"))
+
+    with pytest.raises(InputError, match="cannot watch anything"):
+        Watcher(log.folder, reference)

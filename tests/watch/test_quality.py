@@ -119,3 +119,21 @@ def test_labelled_rows_of_a_range(served, store):
     assert (
         sum(batch.num_rows for batch in labelled_rows(served.folder, store=store, since_row=100, until_row=120)) == 10
     )
+
+
+def test_without_the_scores_in_the_log_nothing_can_be_counted(make_log, world, store):
+    log = make_log(dropped=("scores",))
+    log.write(*world.sample(5))
+
+    with pytest.raises(InputError, match="its log drops scores"):
+        accuracy(log.folder, store=store)
+
+
+def test_labelled_rows_lack_what_the_log_drops(make_log, world, store):
+    log = make_log(dropped=("image",))
+    ids = log.write(*world.sample(5))
+    label(ids[2], 3, store=store)
+
+    (rows,) = labelled_rows(log.folder, store=store)
+
+    assert rows.to_pydict() == {"label": [3]}

@@ -93,3 +93,31 @@ def test_other_logs_are_refused(tmp_path: Path):
 
     with pytest.raises(SourceError, match="no prediction log"):
         Traffic(tmp_path)
+
+
+def test_a_log_of_everything_says_that_nothing_is_left_out(prediction_log):
+    traffic = Traffic(prediction_log.folder)
+
+    assert (traffic.sample, traffic.dropped, traffic.has_scores) == (1.0, (), True)
+
+
+def test_what_the_rule_of_a_log_leaves_out_is_known(make_log, world):
+    log = make_log(dropped=("image",), sample=0.1)
+    log.write(*world.sample(5))
+    traffic = Traffic(log.folder)
+
+    ((_, batch),) = traffic.read()
+
+    assert (traffic.sample, traffic.dropped, traffic.inputs) == (0.1, ("image",), ())
+    assert "scores.class" in traffic.profile_columns(batch).schema.names
+
+
+def test_scores_that_are_not_logged_are_none(make_log, world):
+    log = make_log(dropped=("scores",))
+    log.write(*world.sample(5))
+    traffic = Traffic(log.folder)
+
+    ((_, batch),) = traffic.read()
+
+    assert traffic.scores(batch) == {}
+    assert traffic.profile_columns(batch).schema.names == ["image"]

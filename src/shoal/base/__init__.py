@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from shoal.base.config import launcher_variables as launcher_variables
     from shoal.base.config import load_settings as load_settings
     from shoal.base.config import secret as secret
+    from shoal.base.config import traces_endpoint as traces_endpoint
+    from shoal.base.decimals import powers_of_ten as powers_of_ten
     from shoal.base.digest import CHUNK_BYTES as CHUNK_BYTES
     from shoal.base.digest import Digester as Digester
     from shoal.base.digest import check_file as check_file
@@ -157,11 +159,13 @@ __all__ = [
     "open_log",
     "parse_prediction_id",
     "part_folder",
+    "powers_of_ten",
     "pretty",
     "register_codec",
     "register_handle",
     "report_full_storage",
     "secret",
+    "traces_endpoint",
     "tree_files",
     "write_atomic",
 ]
@@ -186,6 +190,7 @@ __getattr__ = lazy_face(
         "launcher_variables": "config",
         "load_settings": "config",
         "secret": "config",
+        "traces_endpoint": "config",
         "CHUNK_BYTES": "digest",
         "Digester": "digest",
         "check_file": "digest",
@@ -243,6 +248,7 @@ __getattr__ = lazy_face(
         "SegmentReader": "log_reader",
         "open_log": "log_order",
         "part_folder": "log_order",
+        "powers_of_ten": "decimals",
         "NullRecorder": "recorder",
         "Recorder": "recorder",
         "Ref": "recorder",

@@ -44,6 +44,9 @@ _LAUNCHER_VARIABLES = (
     "SLURM_JOB_ID",
     "SLURM_STEP_ID",
 )
+# OpenTelemetry's own, which every program that makes traces heeds; all others of theirs are read by its exporter.
+_TRACES_VARIABLE = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+_TELEMETRY_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +127,20 @@ def find_home(start: Path | None = None, create: bool = False) -> Path:
 def launcher_variables() -> dict[str, str]:
     """Return what torchrun, Slurm and their like have told this process of its place in a job, by variable."""
     return {name: value for name in _LAUNCHER_VARIABLES if (value := os.environ.get(name))}
+
+
+def traces_endpoint() -> str | None:
+    """Return where OpenTelemetry's variables send traces, as a whole address; None where they ask for none.
+
+    They ask for none, too, when they switch the SDK or the exporter off, or name a protocol other than http/protobuf.
+    """
+    get = os.environ.get
+    protocol = get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or get("OTEL_EXPORTER_OTLP_PROTOCOL") or "http/protobuf"
+    is_off = get("OTEL_SDK_DISABLED", "").lower() == "true" or get("OTEL_TRACES_EXPORTER", "otlp") != "otlp"
+    if is_off or protocol != "http/protobuf":
+        return None
+    base = get(_TELEMETRY_VARIABLE)
+    return get(_TRACES_VARIABLE) or (f"{base.rstrip('/')}/v1/traces" if base else None)
 
 
 def environment(name: str) -> str | None:

@@ -4,6 +4,7 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
 from shoal.base.errors import InputError
 
@@ -44,13 +45,22 @@ class PredictionId:
     """Where a prediction is logged and who made it; `str()` gives the id that a client sees.
 
     `log_id` is the log's own id, followed by letters of the server's life: rows that a killed server had not yet made
-    durable leave their numbers to its successor, and its ids must not lead to the successor's rows.
+    durable leave their numbers to its successor, and its ids must not lead to the successor's rows. Where the service
+    logs a sample of its requests, the ids of all others begin it with `UNSAMPLED`, which no log's id does.
     """
+
+    # Not all of its letters are in the alphabet that logs are named with.
+    UNSAMPLED: ClassVar[str] = "unsampled-"
 
     model: str
     version: str
     log_id: str
     row: int
+
+    @property
+    def is_unsampled(self) -> bool:
+        """Whether the service's rule for sampling left this prediction out of its log."""
+        return self.log_id.startswith(self.UNSAMPLED)
 
     def __str__(self) -> str:
         return f"{self.model}@{self.version}.{self.log_id}.{self.row}"

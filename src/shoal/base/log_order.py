@@ -5,6 +5,7 @@ ends in `-front~k`. A record says that the next so many rows are a part's; it is
 Row numbers of the whole are thus the same for every reader and never change.
 """
 
+import errno
 import os
 import re
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from shoal.base.errors import NotFoundError
-from shoal.base.files import file_lock
+from shoal.base.files import file_lock, report_full_storage
 from shoal.base.log_reader import SegmentReader
 
 _NAME = "order"
@@ -46,7 +47,8 @@ class OrderWriter:
         self._lock = threading.Lock()
         main.mkdir(parents=True, exist_ok=True)
         with file_lock(main / "order.lock"):
-            if not self._path.exists():
+            # Not whether the file is there: on a full disk it may have been made and not written.
+            if not (self._path.exists() and _records(self._path.read_bytes())):
                 # The rows of a single writer before keep the numbers that they had.
                 self._append(0, _num_rows(main))
             # What a killed writer made durable and did not tell of is told with the first record.
@@ -58,19 +60,28 @@ class OrderWriter:
         return num_parts > 1 or (main / _NAME).exists()
 
     def tell(self, num_durable: int) -> None:
-        """Tell that this part has so many durable rows by now."""
+        """Tell that this part has so many durable rows by now.
+
+        Raises:
+            StorageFullError: there is no room for the record; the next call tells of these rows too.
+        """
         with self._lock:
             if num_durable > self._num_told:
                 self._append(self._part, num_durable - self._num_told)
                 self._num_told = num_durable
 
     def _append(self, part: int, count: int) -> None:
-        # One small write at the end: the kernel lets no other writer in between.
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(descriptor, b"\n%d %d.\n" % (part, count))
-        finally:
-            os.close(descriptor)
+        record = b"\n%d %d.\n" % (part, count)
+        with report_full_storage(self._path):
+            # One small write at the end: the kernel lets no other writer in between.
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                num_written = os.write(descriptor, record)
+            finally:
+                os.close(descriptor)
+            # The last room may take a part of it: without its point it is none.
+            if num_written < len(record) - 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +162,8 @@ class MergedReader:
         with self._path.open("rb") as source:
             source.seek(self._offset)
             data = source.read()
-        # The last record may still be on its way.
-        data = data[: data.rfind(b"\n") + 1]
+        # The last record may still be on its way; the point says that it is whole.
+        data = data[: data.rfind(b".") + 1]
         self._offset += len(data)
         for part, count in _records(data):
             if count:

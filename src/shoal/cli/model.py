@@ -1,16 +1,15 @@
 """`shoal model`: the registry, gates, offline scoring, and the way back from a prediction."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
-import shoal.data
 import shoal.model
 import shoal.store
 from shoal.base import InputError
-from shoal.cli.output import Function, fields, json_option, show, table, working
+from shoal.cli.model_predicting import predict
+from shoal.cli.output import Function, fields, json_option, show, table
 
 
 def _gate_options(function: Function) -> Function:
@@ -24,6 +23,9 @@ def _gate_options(function: Function) -> Function:
 @click.group()
 def command() -> None:
     """Register, promote, roll back, score, and ask why."""
+
+
+command.add_command(predict)
 
 
 @command.command("list")
@@ -156,26 +158,6 @@ def rollback(name: str, alias: str, forward: bool, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("address")
-@click.argument("dataset")
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that score.")
-@json_option
-def predict(address: str, dataset: str, out: Path, workers: int, as_json: bool) -> None:
-    """Score every row of DATASET into dataset OUT.
-
-    ADDRESS is a package's folder or a registered version. After a kill, the same command does what is missing.
-    """
-    with working("scoring") as progress:
-        rows = shoal.data.open(dataset)
-        scored = shoal.model.predict(_package(address), rows, out, workers=workers, progress=progress)
-    facts = {"dataset": scored.address, "rows": scored.num_rows, "digest": scored.digest}
-    text = f"{scored.address}  {scored.num_rows:,} rows"
-    next_command = shlex.join(["shoal", "data", "cat", str(out)])
-    show(facts, as_json=as_json, text=text, next_command=next_command)
-
-
-@command.command()
 @click.argument("prediction_id")
 @click.option("--log", "log_folder", type=click.Path(path_type=Path), help="Folder of the prediction logs.")
 @json_option
@@ -189,8 +171,8 @@ def why(prediction_id: str, log_folder: Path | None, as_json: bool) -> None:
     text = fields(
         [
             ("prediction", prediction_id),
-            ("input", f"row {found.input_row} of {found.input_shard}"),
-            ("time", f"{found.time:%Y-%m-%d %H:%M:%S} UTC"),
+            ("input", f"row {found.input_row} of {found.input_shard}" if found.input_shard else "not logged"),
+            *([("time", f"{found.time:%Y-%m-%d %H:%M:%S} UTC")] if found.time else []),
             ("model", found.model),
             ("run", found.run),
             ("code", found.code),
@@ -202,14 +184,6 @@ def why(prediction_id: str, log_folder: Path | None, as_json: bool) -> None:
     )
     next_command = f"shoal run show {found.run}" if found.run else None
     show(found, as_json=as_json, text=text, next_command=next_command)
-
-
-def _package(address: str) -> "shoal.model.Package":
-    if Path(address).is_dir():
-        return shoal.model.open_package(Path(address))
-    with shoal.store.open(create=False) as store:
-        version = store.models.get(address)
-    return shoal.model.open_package(version.path, digest=version.digest)
 
 
 def _gates(at_least: tuple[str, ...], at_most: tuple[str, ...]) -> "list[shoal.model.Gate]":

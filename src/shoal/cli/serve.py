@@ -13,6 +13,7 @@ from shoal.base import ConfigError, InputError, NotFoundError, Secret, ServeErro
 from shoal.cli.output import fields, json_option, show
 
 _WAIT_S = 5.0
+_HERE = "127.0.0.1"
 _PARTS = {"ready", "models", "replicas", "queue", "problems"}
 
 
@@ -47,11 +48,29 @@ def command() -> None:
 @click.option("--grpc-port", type=click.IntRange(0, 65535), help="Serve gRPC there too; 0 takes a free one.")
 @click.option("--log", "log_folder", type=click.Path(path_type=Path), help="Folder of the prediction logs.")
 @click.option(
+    "--log-sample",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of requests to log.",
+)
+@click.option("--log-drop", multiple=True, metavar="NAME", help="Input or output never to log; may be a pattern.")
+@click.option("--access-log", metavar="PATH", help="File for a line of JSON for each request; - for stderr.")
+@click.option("--traces", metavar="URL", help="OTLP collector for traces, such as http://127.0.0.1:4318.")
+@click.option(
+    "--trace-sample",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Share of predictions to trace where the caller does not say.",
+)
+@click.option(
     "--most-wait-s", type=click.FloatRange(min=0.001), default=1.0, show_default=True, help="Refuse what waits longer."
 )
 @click.option(
     "--prediction-cache-bytes", type=click.IntRange(0), default=0, show_default=True, help="Keep answers; 0 for none."
 )
+@click.option("--runtime", default="local", show_default=True, help="Where replicas run: local, ray, ray://host:10001.")
 @click.option("--start-s", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Longest load.")
 @json_option
 def run_server(
@@ -63,8 +82,14 @@ def run_server(
     port: int,
     grpc_port: int | None,
     log_folder: Path | None,
+    log_sample: float,
+    log_drop: tuple[str, ...],
+    access_log: str | None,
+    traces: str | None,
+    trace_sample: float,
     most_wait_s: float,
     prediction_cache_bytes: int,
+    runtime: str,
     start_s: float,
     as_json: bool,
 ) -> None:
@@ -85,8 +110,14 @@ def run_server(
         grpc_port=grpc_port,
         api_key=_key(),
         log_folder=log_folder,
+        log_sample=log_sample,
+        log_drop=log_drop,
+        access_log=access_log,
+        traces=traces,
+        trace_sample=trace_sample,
         most_wait_s=most_wait_s,
         prediction_cache_bytes=prediction_cache_bytes,
+        runtime=runtime,
         start_s=start_s,
         on_start=lambda server: _print_start(server, as_json=as_json),
     )
@@ -110,7 +141,7 @@ def status(url: str, as_json: bool) -> None:
             for front in found.get("fronts", ())
         ),
         *(
-            ("replica", f"{replica['rank']}  pid {replica['pid']}  {', '.join(replica['loaded'])}")
+            ("replica", f"{replica['rank']}  pid {replica['pid']}{_place(replica)}  {', '.join(replica['loaded'])}")
             for replica in found["replicas"]
         ),
         *(
@@ -122,6 +153,10 @@ def status(url: str, as_json: bool) -> None:
         *(("problem", json.encode(problem).decode()) for problem in found["problems"]),
     ]
     show(found, as_json=as_json, text=fields(lines))
+
+
+def _place(replica: dict[str, Any]) -> str:
+    return "" if replica.get("host", _HERE) == _HERE else f" on {replica['host']}"
 
 
 def _batches(told: dict[str, Any]) -> str:

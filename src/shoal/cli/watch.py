@@ -9,7 +9,7 @@ import shoal.base
 import shoal.model
 import shoal.store
 import shoal.watch
-from shoal.base import PackageError, json
+from shoal.base import NotFoundError, PackageError, json
 from shoal.cli.output import json_option, show, table
 from shoal.cli.values import read_value
 
@@ -55,6 +55,7 @@ def report(model: str, log_folder: Path | None, window: int, as_json: bool) -> N
         for each in found
     ]
     text = table(head, rows) if rows else f"{version.address} has not answered a whole window of {window} rows yet"
+    text += "".join(f"\n{line}" for line in _left_out(found))
     show(found, as_json=as_json, text=text)
 
 
@@ -76,21 +77,39 @@ def label(prediction_id: str, value: str, as_json: bool) -> None:
 
 def _log_of(version: "shoal.store.ModelVersion", folder: Path) -> Path:
     main = folder / version.name
-    # Versions with other columns are logged beside, in folders that end in a digest of their columns; the facts tell
-    # such a log from that of a model whose name just begins alike.
-    for path in sorted(folder.glob(f"{version.name}-*/log.json")):
+    newest, found = -1, main
+    # Versions with other columns, or of another sampled share, are logged beside, in folders that end in a digest of
+    # these; the facts tell such a log from that of a model whose name just begins alike.
+    for place in (main, *sorted(path.parent for path in folder.glob(f"{version.name}-*/log.json"))):
         # A part of a log that several fronts write is read with the rest of it.
-        if "-front~" in path.parent.name:
+        if "-front~" in place.name:
             continue
-        reader = shoal.base.open_log(path.parent)
+        try:
+            reader = shoal.base.open_log(place)
+        except NotFoundError:
+            continue
         facts = json.decode((reader.schema.metadata or {}).get(b"shoal", b"{}"), dict[str, Any])
-        if facts.get("model") == version.name and _holds(reader, str(version.version)):
-            return path.parent
-    return main
+        if facts.get("model") == version.name and (last := _last_us(reader, str(version.version))) > newest:
+            newest, found = last, place
+    return found
 
 
-def _holds(reader: "shoal.base.SegmentReader | shoal.base.MergedReader", version: str) -> bool:
-    return any(version in batch["version"].to_pylist() for _, batch in reader.read())
+def _last_us(reader: "shoal.base.SegmentReader | shoal.base.MergedReader", version: str) -> int:
+    """When this version's last row came; -1 for none."""
+    last = -1
+    for _, batch in reader.read():
+        times = zip(batch["version"].to_pylist(), batch["time_us"].to_pylist(), strict=True)
+        last = max([last, *(time_us for each, time_us in times if each == version)])
+    return last
+
+
+def _left_out(windows: list[dict[str, Any]]) -> list[str]:
+    """What the log's rule leaves out, in words."""
+    if not windows:
+        return []
+    sample, dropped = windows[0]["sample"], windows[0]["not_logged"]
+    lines = [f"{sample:.3g} of the requests are logged"] if sample < 1 else []
+    return lines + ([f"not logged: {', '.join(dropped)}"] if dropped else [])
 
 
 def _facts(window: "shoal.watch.Window") -> dict[str, Any]:
@@ -100,5 +119,7 @@ def _facts(window: "shoal.watch.Window") -> dict[str, Any]:
         "last_row": window.rows.stop - 1,
         "drifted": window.report.drifted,
         "alert": window.is_raised,
+        "sample": window.sample,
+        "not_logged": window.not_logged,
         "columns": window.report.columns,
     }

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from shoal.data.prepare.fitted import FittedPreparation
     from shoal.data.prepare.preparation import Preparation
     from shoal.data.sampling.bits import RowMask
+    from shoal.data.sources.facts import SourceFact
     from shoal.data.statistics.profile import Profile
 
 
@@ -94,12 +95,19 @@ class Dataset(Growing):
         return Dataset(folder, load_manifest(folder, int(version)))
 
     @staticmethod
-    def create_from_segments(path: str | os.PathLike[str], segments: Sequence[str | os.PathLike[str]]) -> "Dataset":
-        """Make a dataset of finished Arrow files, or add them to the one that is there, as `adopt` does."""
+    def create_from_segments(
+        path: str | os.PathLike[str],
+        segments: Sequence[str | os.PathLike[str]],
+        sources: "Sequence[SourceFact] | None" = None,
+    ) -> "Dataset":
+        """Make a dataset of finished Arrow files, or add them to the one that is there, as `adopt` does.
+
+        `sources` say where the rows came from, for files that will not stay; None: the files themselves.
+        """
         from shoal.data.ingestion.adoption import adopt_segments
 
         folder = Path(path).expanduser().absolute()
-        return Dataset(folder, adopt_segments(folder, [Path(segment) for segment in segments]))
+        return Dataset(folder, adopt_segments(folder, [Path(segment) for segment in segments], sources))
 
     def prepare(self, preparation: "Preparation | FittedPreparation") -> "Dataset":
         """Learn a preparation from these rows, make it that of a new version, and return the same rows of that version.

@@ -48,7 +48,7 @@ class WhyFigures:
 
     prediction_id: str
     input_shard: str
-    input_row: int
+    input_row: int | None
     model: str
     run: str
     code: str

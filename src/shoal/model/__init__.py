@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from shoal.model.latency import measure_interleaved as measure_interleaved
     from shoal.model.latency import measure_latency as measure_latency
     from shoal.model.manifest import Manifest as Manifest
+    from shoal.model.onnx_file import OnnxFile as OnnxFile
+    from shoal.model.onnx_file import find_model as find_model
     from shoal.model.packaging import amend as amend
     from shoal.model.packaging import package as package
     from shoal.model.prediction import predict as predict
+    from shoal.model.prediction_plan import Plan as Plan
+    from shoal.model.prediction_plan import read_prediction_plan as read_prediction_plan
     from shoal.model.profiling import training_profile as training_profile
     from shoal.model.profiling import with_scores as with_scores
     from shoal.model.provenance import Why as Why
@@ -42,7 +46,9 @@ __all__ = [
     "Latency",
     "Manifest",
     "NotWorse",
+    "OnnxFile",
     "Package",
+    "Plan",
     "Session",
     "Signature",
     "TensorSpec",
@@ -50,6 +56,7 @@ __all__ = [
     "amend",
     "evaluate",
     "evaluate_classification",
+    "find_model",
     "gate",
     "measure_interleaved",
     "measure_latency",
@@ -57,6 +64,7 @@ __all__ = [
     "open_package_handle",
     "package",
     "predict",
+    "read_prediction_plan",
     "score_columns",
     "training_profile",
     "why",
@@ -73,7 +81,9 @@ __getattr__ = lazy_face(
         "Latency": "latency",
         "Manifest": "manifest",
         "NotWorse": "gates",
+        "OnnxFile": "onnx_file",
         "Package": "reading",
+        "Plan": "prediction_plan",
         "Session": "session",
         "Signature": "signature",
         "TensorSpec": "signature",
@@ -81,6 +91,7 @@ __getattr__ = lazy_face(
         "amend": "packaging",
         "evaluate": "evaluation",
         "evaluate_classification": "evaluation",
+        "find_model": "onnx_file",
         "gate": "gates",
         "measure_interleaved": "latency",
         "measure_latency": "latency",
@@ -88,6 +99,7 @@ __getattr__ = lazy_face(
         "open_package_handle": "reading",
         "package": "packaging",
         "predict": "prediction",
+        "read_prediction_plan": "prediction_plan",
         "score_columns": "scores",
         "training_profile": "profiling",
         "why": "provenance",

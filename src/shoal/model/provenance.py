@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shoal.base import Json, NotFoundError, PredictionId, Ref, SegmentReader, ShoalError, parse_prediction_id
+from shoal.base import Json, NotFoundError, PredictionId, Ref, SegmentReader, ShoalError, decode, parse_prediction_id
 from shoal.data import SourceFact
 from shoal.data import open as open_dataset
 from shoal.model.reading import open_package
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from shoal.store import RunRecord, Store
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Of the log itself; `time_us` is told as the time.
+_OWN_COLUMNS = ("prediction_id", "version", "time_us")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +27,10 @@ class Why:
     """The way back from one prediction; what could not be followed is None or empty, and `gaps` says why.
 
     Attributes:
-        time: when it was answered, UTC.
-        input_shard: the segment of the prediction log that holds the input; `input_row` is its row in that file.
-        values: the logged row: inputs and outputs by name, tensors as lists.
+        time: when it was answered, UTC; None where the service's sampling left it out of the log.
+        input_shard: the segment of the prediction log that holds the input; `input_row` is its row in that file. Both
+            None where it was left out.
+        values: the logged row: inputs and outputs by name, tensors as lists; without those that the log's rule drops.
         model: name and version, such as "fashion@3".
         package_digest: of the package that answered.
         run: what trained the model; `code` is the digest of what it executed.
@@ -38,9 +41,9 @@ class Why:
     """
 
     prediction_id: str
-    time: datetime
-    input_shard: str
-    input_row: int
+    time: datetime | None
+    input_shard: str | None
+    input_row: int | None
     values: dict[str, Json] = field(repr=False)
     model: str
     version: str
@@ -58,7 +61,7 @@ def why(prediction_id: str, store: "Store", log_folder: str | Path | None = None
     """Follow a prediction back to the data and the code that made it.
 
     Each step is checked by digest where there is one. What is gone by now (a dataset that was moved, a run of another
-    store) leaves a gap that is named; the rest is still told.
+    store), and what the service's rule left out of its log, leaves a gap that is named; the rest is still told.
 
     Args:
         prediction_id: as the service gave it, in `parameters.prediction_id` of its answer.
@@ -71,18 +74,22 @@ def why(prediction_id: str, store: "Store", log_folder: str | Path | None = None
     """
     parsed = parse_prediction_id(prediction_id)
     folder = Path(log_folder) if log_folder is not None else store.home / "predictions"
-    row, shard, number = _logged(parsed, prediction_id, folder)
     gaps: list[str] = []
+    found = None
+    if parsed.is_unsampled:
+        gaps.append("input: the service logs a sample of its requests, and this one is not in it")
+    else:
+        found = _logged(parsed, prediction_id, folder, gaps)
     origin = _origin(parsed, store, gaps)
     run = _run(origin.run, store, gaps)
     trained_on = origin.dataset or (run.dataset if run else None)
     dataset = _dataset(trained_on, gaps)
     return Why(
         prediction_id=prediction_id,
-        time=_EPOCH + timedelta(microseconds=row.pop("time_us")),
-        input_shard=str(shard),
-        input_row=number,
-        values={name: _plain(value) for name, value in row.items() if name not in ("prediction_id", "version")},
+        time=found.time if found else None,
+        input_shard=str(found.shard) if found else None,
+        input_row=found.number if found else None,
+        values=found.values if found else {},
         model=f"{parsed.model}@{parsed.version}",
         version=parsed.version,
         package_digest=origin.package_digest,
@@ -106,7 +113,17 @@ class _Origin:
     dataset: Ref | None = None
 
 
-def _logged(parsed: PredictionId, prediction_id: str, folder: Path) -> tuple[dict[str, Any], Path, int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Logged:
+    """A row of the log, and where it is."""
+
+    time: datetime
+    values: dict[str, Json]
+    shard: Path
+    number: int
+
+
+def _logged(parsed: PredictionId, prediction_id: str, folder: Path, gaps: list[str]) -> _Logged:
     reader = _log_of(parsed, prediction_id, folder)
     row = reader.row(parsed.row)
     # The row number alone would also find the neighbour of an id that was typed wrong.
@@ -115,7 +132,21 @@ def _logged(parsed: PredictionId, prediction_id: str, folder: Path) -> tuple[dic
             f"cannot find {prediction_id}: row {parsed.row} of its log holds {row.get('prediction_id')}",
             next_step="copy the id from the service's answer",
         )
-    return row, *reader.locate(parsed.row)
+    if dropped := _facts(reader).get("dropped"):
+        gaps.append(f"input: the rule of the log drops {', '.join(dropped)}")
+    shard, number = reader.locate(parsed.row)
+    return _Logged(
+        time=_EPOCH + timedelta(microseconds=row["time_us"]),
+        values={name: _plain(value) for name, value in row.items() if name not in _OWN_COLUMNS},
+        shard=shard,
+        number=number,
+    )
+
+
+def _facts(reader: SegmentReader) -> dict[str, Any]:
+    """What the service tells of its log."""
+    facts: dict[str, Any] = decode((reader.schema.metadata or {}).get(b"shoal", b"{}"))
+    return facts
 
 
 def _log_of(parsed: PredictionId, prediction_id: str, folder: Path) -> SegmentReader:

@@ -19,7 +19,6 @@ from shoal.model.manifest import (
     read_manifest,
 )
 from shoal.model.signature import Signature
-from shoal.model.tables import read_arrays
 
 if TYPE_CHECKING:
     from shoal.data import FittedPreparation, Profile
@@ -95,6 +94,8 @@ class Package:
 
     def examples(self) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
         """A few rows of inputs, and the outputs they must give."""
+        from shoal.model.tables import read_arrays  # Arrow: 30 MB that a replica saves, which reads no examples
+
         rows = read_arrays(self.path / EXAMPLES_FILE)
         return (
             {spec.name: rows[spec.name] for spec in self.signature.inputs},

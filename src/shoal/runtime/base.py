@@ -244,6 +244,14 @@ class Service(Protocol):
         """Start `num` more members, with the ranks that follow."""
         ...
 
+    def kill(self, rank: int) -> None:
+        """End the member that now has this rank at once (SIGKILL); it is started again, as after any death.
+
+        Raises:
+            InputError: no such rank.
+        """
+        ...
+
     def remove(self, num: int = 1, *, grace_s: float = 5.0) -> None:
         """Stop the `num` members of the highest ranks for good; returns when they are gone."""
         ...
@@ -261,6 +269,11 @@ class Service(Protocol):
 
 class Runtime(Protocol):
     """Starts members somewhere. Their entry is called as `function(context, **config)` (see `Context`)."""
+
+    @property
+    def address(self) -> str:
+        """An address of this machine that members reach."""
+        ...
 
     def gang(
         self, roles: Mapping[str, tuple[Code, int, Resources]], *, environment: Mapping[str, str] | None = None
@@ -292,6 +305,11 @@ class Runtime(Protocol):
         *,
         name: str = "replica",
         environment: Mapping[str, str] | None = None,
+        waits: bool = True,
     ) -> Service:
-        """Start `replicas` members of the role `name`, and start again each one that dies."""
+        """Start `replicas` members of the role `name`, and start again each one that dies.
+
+        Where members must find room first, this and the service's `add` return when they are there, or with
+        `waits=False` at once.
+        """
         ...

@@ -6,7 +6,7 @@ from copy import copy
 from pathlib import Path
 
 from shoal.base import ConfigError, UnsupportedError
-from shoal.runtime.base import Backoff, Member, Resources
+from shoal.runtime.base import LOOPBACK, Backoff, Member, Resources
 from shoal.runtime.code import Code
 from shoal.runtime.gang import LocalGang
 from shoal.runtime.pool import LocalPool
@@ -25,6 +25,11 @@ class LocalRuntime:
 
     def __init__(self, *, log_folder: Path | None = None) -> None:
         self._log_folder = log_folder
+
+    @property
+    def address(self) -> str:
+        """The loopback's."""
+        return LOOPBACK
 
     def logging_to(self, folder: Path) -> "LocalRuntime":
         """The same runtime with this log folder, unless it has one."""
@@ -75,6 +80,7 @@ class LocalRuntime:
         *,
         name: str = "replica",
         environment: Mapping[str, str] | None = None,
+        waits: bool = True,  # noqa: ARG002  # nothing waits for room here
     ) -> LocalService:
         """Start members and keep them alive, as `Runtime.service` promises."""
         if replicas < 1:

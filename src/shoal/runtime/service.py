@@ -106,6 +106,10 @@ class LocalService:
         for member in leaving:
             self._group.forget(member)
 
+    def kill(self, rank: int) -> None:
+        """End a member at once, as `Service.kill` promises."""
+        self._group.kill(self._member(rank))
+
     def stop(self, grace_s: float = 5.0) -> None:
         """Return when every member is gone and none will come back."""
         with self._lock:

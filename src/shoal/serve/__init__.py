@@ -5,23 +5,38 @@ from typing import TYPE_CHECKING
 from shoal.base import ServeError, UnavailableError, lazy_face
 
 if TYPE_CHECKING:
-    from shoal.serve.chain import Chain as Chain
     from shoal.serve.client import Client as Client
     from shoal.serve.client import InferResult as InferResult
-    from shoal.serve.server import Server as Server
-    from shoal.serve.server import run as run
-    from shoal.serve.server import start as start
+    from shoal.serve.host.server import Server as Server
+    from shoal.serve.host.server import run as run
+    from shoal.serve.host.server import start as start
+    from shoal.serve.mount.application import Application as Application
+    from shoal.serve.mount.application import asgi as asgi
+    from shoal.serve.replicas.chain import Chain as Chain
 
-__all__ = ["Chain", "Client", "InferResult", "ServeError", "Server", "UnavailableError", "run", "start"]
+__all__ = [
+    "Application",
+    "Chain",
+    "Client",
+    "InferResult",
+    "ServeError",
+    "Server",
+    "UnavailableError",
+    "asgi",
+    "run",
+    "start",
+]
 
 __getattr__ = lazy_face(
     __name__,
     {
-        "Chain": "chain",
+        "Application": "mount.application",
+        "Chain": "replicas.chain",
         "Client": "client",
         "InferResult": "client",
-        "Server": "server",
-        "run": "server",
-        "start": "server",
+        "Server": "host.server",
+        "asgi": "mount.application",
+        "run": "host.server",
+        "start": "host.server",
     },
 )

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from shoal.base import ConfigError, InputError, NotFoundError, Secret, ServeError, UnavailableError
-from shoal.serve.tensors import DATATYPES, Array, element_count, input_datatype_of, texts_from_bytes, to_bytes
+from shoal.serve.wire.tensors import DATATYPES, Array, element_count, input_datatype_of, texts_from_bytes, to_bytes
 
 _FAULTS_OF_INPUT = (
     HTTPStatus.BAD_REQUEST,

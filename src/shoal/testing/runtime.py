@@ -128,6 +128,21 @@ class ServiceContract:
         assert (events[-1].member, events[-1].pid) == (Member("replica", 1), after[1])
         assert service.restarts == 1
 
+    def test_a_replica_can_be_killed_and_comes_back(self, runtime: Runtime) -> None:
+        """By its rank, wherever it runs; a rank that there is not is a mistake."""
+        with runtime.service(Code.of(members.echo), 2, ONE, AT_ONCE) as service:
+            before = dict(service.pids())
+            service.kill(1)
+            events = list(_until_started(service, times=3))
+            after = dict(service.pids())
+            with pytest.raises(InputError, match="replica 7"):
+                service.kill(7)
+
+        (end,) = [event for event in events if isinstance(event, Exited)]
+        assert (end.member, end.pid, end.signal) == (Member("replica", 1), before[1], signal.SIGKILL)
+        assert after[0] == before[0]
+        assert after[1] != before[1]
+
     def test_a_replica_that_returns_comes_back_too(self, runtime: Runtime) -> None:
         """A service's member has no business to end."""
         with runtime.service(Code.of(members.introduce), 1, ONE, AT_ONCE) as service:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from shoal.base import ConfigError, Json
+from shoal.base import ConfigError, InputError, Json
 from shoal.data import Profile
 from shoal.store import Alert, Store
 from shoal.watch.alerts import Action, AlertPolicy, AlertState, decide
@@ -28,6 +28,8 @@ class Window:
         actions: "raise" where an alert begins with this window, "clear" where it ends.
         is_raised: whether an alert stands after this window.
         alert: what the store recorded or closed for this window's action; None without a store or an action.
+        not_logged: inputs and outputs of the model that its log drops, so that nothing is known of them.
+        sample: the share of the traffic that is logged; the window's rows stand for `num_rows / sample` rows.
     """
 
     index: int
@@ -38,6 +40,8 @@ class Window:
     actions: tuple[Action, ...]
     is_raised: bool
     alert: Alert | None
+    not_logged: tuple[str, ...] = ()
+    sample: float = 1.0
 
 
 class Watcher:
@@ -75,10 +79,12 @@ class Watcher:
 
         Raises:
             NotFoundError: there is no log in the folder.
+            InputError: a column is named that the log drops, or it drops all there is.
         """
         if window_rows < 1:
             raise ConfigError(f"window_rows={window_rows} must be >= 1", next_step="leave it out for 200")
         self._traffic = Traffic(log_folder)
+        _check_logged(self._traffic, columns)
         self._reference = reference
         self._window_rows = window_rows
         self._columns = columns
@@ -134,6 +140,8 @@ class Watcher:
             actions=actions,
             is_raised=self._state.is_raised,
             alert=self._record(actions, rows, report),
+            not_logged=self._traffic.dropped,
+            sample=self._traffic.sample,
         )
         self._num_windows += 1
         return window
@@ -175,3 +183,14 @@ class Watcher:
             if alert.kind == ALERT_KIND and alert.closed is None and alert.fields.get("version") == self._version:
                 return alert
         return None
+
+
+def _check_logged(traffic: Traffic, columns: Collection[str] | None) -> None:
+    # What is derived from a column is named after it: "image.mean".
+    missing = [name for name in columns or () if name.partition(".")[0] in traffic.dropped]
+    if missing or not (traffic.inputs or traffic.outputs):
+        raise InputError(
+            f"cannot watch {', '.join(missing) or 'anything'} of {traffic.model!r}: the log in {traffic.folder} drops "
+            f"{', '.join(traffic.dropped)} by its rule",
+            next_step="watch other columns, or serve with a log_drop that leaves these in",
+        )

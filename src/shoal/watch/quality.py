@@ -26,7 +26,8 @@ _Z = 1.959964
 class Quality:
     """How many predictions of some rows were right, as far as labels are known.
 
-    Labels that come late are seldom a fair sample of all rows: `num_labelled` of `num_rows` is part of the answer.
+    Labels that come late are seldom a fair sample of all rows: `num_labelled` of `num_rows` is part of the answer. Rows
+    are logged ones: where a service logs a sample of its requests, labels of the others count nowhere.
     """
 
     rows: range
@@ -118,7 +119,7 @@ def labelled_rows(
     """Yield the logged inputs that have a label by now, with the label in a column beside them: rows to train on.
 
     The batches fit a dataset of the same columns: `dataset.append(labelled_rows(...))`. The label's type is that of
-    the first labels found, and all must have it.
+    the first labels found, and all must have it. Inputs that the log drops are no columns of the rows.
 
     Raises:
         InputError: labels of different types, such as numbers and texts.
@@ -177,6 +178,11 @@ def _outcomes(
             ids = batch.column("prediction_id").to_pylist()
             labels = place.labels.get(ids)
             predicted = traffic.scores(batch).get(_PREDICTED)
+            if predicted is None and not traffic.has_scores:
+                raise InputError(
+                    f"cannot count right answers of {traffic.model!r}: its log drops {', '.join(traffic.dropped)}",
+                    next_step="serve with a log_drop that leaves the scores in",
+                )
             if predicted is None:
                 raise InputError(
                     f"cannot count right answers of {traffic.model!r}: it is a model of kind {traffic.kind!r}",

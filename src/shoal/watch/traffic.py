@@ -13,9 +13,16 @@ import pyarrow.compute as pc
 from shoal.base import SourceError, decode, open_log
 from shoal.model import score_columns
 
+# The one output that a classifier's scores are derived from.
+_SCORES = "scores"
+
 
 class Traffic:
-    """Logged predictions of one model, in log order; follows a log that grows. One per thread."""
+    """Logged predictions of one model, in log order; follows a log that grows. One per thread.
+
+    `sample` is the share of the requests that the service logs: a row stands for `1 / sample` rows of traffic.
+    `dropped` are the inputs and outputs that it never logs; `inputs` and `outputs` are those that the log has.
+    """
 
     def __init__(self, log_folder: str | os.PathLike[str]) -> None:
         """Open the log of one model, such as `.shoal/predictions/fashion`.
@@ -32,6 +39,9 @@ class Traffic:
             self.kind: str = facts["kind"]
             self.inputs: tuple[str, ...] = tuple(facts["inputs"])
             self.outputs: tuple[str, ...] = tuple(facts["outputs"])
+            # A log says these only where its rule leaves something out.
+            self.sample = float(facts.get("sample", 1.0))
+            self.dropped: tuple[str, ...] = tuple(facts.get("dropped", ()))
         except (KeyError, ValueError) as error:
             raise SourceError(
                 f"cannot watch {self.folder}: its columns {self._reader.schema.names} are no prediction log",
@@ -63,7 +73,12 @@ class Traffic:
                 yield rows, batch
 
     def scores(self, batch: pa.RecordBatch) -> dict[str, npt.NDArray[Any]]:
-        """Return the columns that describe the model's answers, such as "scores.confidence"."""
+        """Return the columns that describe the model's answers, such as "scores.confidence".
+
+        None where the log drops what they are derived from.
+        """
+        if not self.has_scores:
+            return {}
         outputs = {name: _to_numpy(batch.column(name)) for name in self.outputs}
         # The kind was written by a server that knows it; score_columns refuses what it does not know.
         return score_columns(outputs, self.kind)  # type: ignore[arg-type]  # a text, checked at run time
@@ -73,6 +88,12 @@ class Traffic:
         scores = {name: pa.array(values) for name, values in self.scores(batch).items()}
         inputs = {name: self._input(batch, name) for name in self.inputs if name not in self._masks}
         return pa.record_batch({**inputs, **scores})
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the log has the outputs that scores are derived from."""
+        # A classifier is judged by one output, any other model by whichever there are.
+        return not (self.kind == "classification" and _SCORES in self.dropped)
 
     @property
     def _masks(self) -> set[str]:

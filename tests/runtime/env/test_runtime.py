@@ -122,6 +122,10 @@ def test_what_given_processes_cannot_do_is_refused():
         runtime.service(Code.of(members.echo), 1)
 
 
+def test_members_find_the_job_where_its_master_is():
+    assert EnvRuntime(Place(rank=1, size=2, address="10.0.0.7", port=1, job="test")).address == "10.0.0.7"
+
+
 def test_only_rank_0_starts_gangs():
     runtime = EnvRuntime(Place(rank=1, size=2, address="127.0.0.1", port=1, job="test"))
 

@@ -2,6 +2,7 @@ import pytest
 
 from shoal.base import ConfigError
 from shoal.runtime import Code, open_runtime
+from shoal.runtime.ray.connecting import own_address
 from shoal.testing import GangContract, members
 from shoal.testing.runtime import ServiceContract
 
@@ -23,6 +24,10 @@ class TestRayService(ServiceContract):
 @pytest.fixture
 def runtime(ray_cluster):
     return open_runtime("ray")
+
+
+def test_members_find_this_process_by_its_address_in_the_cluster(runtime):
+    assert runtime.address == own_address(None)
 
 
 def test_an_empty_pool_is_refused(runtime):

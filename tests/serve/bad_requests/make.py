@@ -266,7 +266,12 @@ def paths_and_methods():
                  "/v2/models/scorer%2Finfer"):  # fmt: skip
         post(f"POST to {path}", 405, "method", path, "{}")
     for action in ("load", "unload"):
-        post(f"{action} without a repository", 405, "path", f"/v2/repository/models/scorer/{action}", "{}")
+        order = f"/v2/repository/models/scorer/{action}"
+        post(f"{action} of what is nowhere", 404, "path", f"/v2/repository/models/absent/{action}", "{}")
+        post(f"{action} with a wrong body", 400, "body", order, '{"parameters": 1}')
+        post(f"{action} with a file", 400, "parameters.file:1/model.onnx", order,
+             '{"parameters": {"file:1/model.onnx": "AA=="}}')  # fmt: skip
+        post(f"{action} from another site's page", 403, "Origin", order, "{}", headers=["Origin: http://elsewhere"])
     post("a wrong wish for the index", 400, "body", "/v2/repository/index", '{"ready": 1}')
 
 

@@ -9,11 +9,11 @@ import hpack
 import pytest
 import uvloop
 
-from shoal.serve.admission import AdmissionLimits
-from shoal.serve.auth import KeyCheck
+from shoal.serve.batching.admission import AdmissionLimits
 from shoal.serve.grpc import GrpcServer, frames
 from shoal.serve.grpc.frames import FrameReader
 from shoal.serve.grpc.service import GrpcService
+from shoal.serve.wire.auth import KeyCheck
 
 METHOD = "/inference.GRPCInferenceService/"
 

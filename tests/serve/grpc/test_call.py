@@ -7,7 +7,7 @@ import pytest
 
 from shoal.serve.grpc.call import Call
 from shoal.serve.grpc.head import CallHead
-from shoal.serve.refusal import RefusedError, our_mistake
+from shoal.serve.wire.refusal import RefusedError, our_mistake
 
 
 class Post:

@@ -4,10 +4,10 @@ from tritonclient.grpc import service_pb2 as pb
 
 from shoal.serve.grpc.codec import Codec
 from shoal.serve.grpc.messages import read_infer_request
-from shoal.serve.interface import Interface, TensorField
-from shoal.serve.outputs import BatchOutputs
-from shoal.serve.protocol import InferAnswer
-from shoal.serve.refusal import RefusedError
+from shoal.serve.wire.interface import Interface, TensorField
+from shoal.serve.wire.outputs import BatchOutputs
+from shoal.serve.wire.protocol import InferAnswer
+from shoal.serve.wire.refusal import RefusedError
 
 INTERFACE = Interface(
     (TensorField("values", "FP32", (None, 2)), TensorField("flags", "BOOL", (None,))),

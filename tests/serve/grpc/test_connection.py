@@ -3,11 +3,12 @@ import asyncio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2 as pb
 
-from shoal.serve.connection import Patience
+from shoal.serve.desk.connection import Patience
 from shoal.serve.grpc import frames
 from shoal.serve.grpc.connection import GrpcConnection
-from shoal.serve.refusal import wrong_field
+from shoal.serve.wire.refusal import wrong_field
 
 PATIENCE = Patience(request_s=10, idle_s=100, reader_s=20)
 
@@ -16,6 +17,7 @@ class FakeService:
     """Answers when the test says so."""
 
     most_body_bytes = 1 << 20
+    observer = None
 
     def __init__(self):
         self.is_draining = False
@@ -25,6 +27,7 @@ class FakeService:
     def admit(self, head):
         if head.path == "/refused":
             raise wrong_field("path", found="/refused", expected="another")
+        return head.path == "/a/Stream"
 
     def admit_message(self, head, num_bytes):
         if head.path == "/refused/message":
@@ -308,6 +311,149 @@ async def test_a_broken_client_is_told_why_before_the_end(line):
     assert b"does not begin as HTTP/2 does" in payload
 
 
+def messages_of(found, stream=1):
+    """The messages of a streamed answer."""
+    data = b"".join(payload for kind, _, number, payload in found if (kind, number) == (frames.DATA, stream))
+    messages = []
+    while data:
+        size = 5 + int.from_bytes(data[1:5], "big")
+        messages.append(pb.ModelStreamInferResponse.FromString(data[5:size]))
+        data = data[size:]
+    return messages
+
+
+def answer(call, name):
+    call.give(pb.ModelInferResponse(id=name).SerializeToString())
+
+
+@in_loop
+async def test_a_stream_is_answered_message_by_message(line):
+    line.send(line.peer.hello() + line.peer.head(1, "/a/Stream") + line.peer.data(1, b"one", flags=0))
+    await turn()
+    begun = line.read()
+    answer(line.service.calls[0][0], "first")
+    await turn()
+    first = line.read()
+    line.send(line.peer.data(1, b"two"))
+    answer(line.service.calls[1][0], "second")
+    await turn()
+    last = line.read()
+
+    assert begun[-1][3][":status"] == "200"
+    assert [each.infer_response.id for each in messages_of(first)] == ["first"]
+    assert [each.infer_response.id for each in messages_of(last)] == ["second"]
+    assert last[-1][3] == {"grpc-status": "0"}
+    assert line.service.statuses == [200, 200]
+    assert not line.connection.is_busy
+
+
+@in_loop
+async def test_a_stream_may_be_refused_at_its_head_or_ended_later(line):
+    line.send(line.peer.hello() + line.peer.head(1, "/refused") + line.peer.head(3, "/a/Stream"))
+    line.send(frames.frame(frames.DATA, 0, 3, b"\0\xff\0\0\0"))
+    await turn()
+
+    assert line.statuses() == {1: "3", 3: "8"}
+    assert line.service.statuses == [400, 413]
+    assert not line.connection.is_busy
+
+
+@in_loop
+async def test_a_stream_past_its_timeout_is_told_so(line):
+    head = line.peer.head(1, "/a/Stream", grpc_timeout="1u")
+    line.send(line.peer.hello() + head + line.peer.data(1, b"one", flags=0))
+    while not line.service.statuses:
+        await asyncio.sleep(0.001)
+    await turn()
+    answer(line.service.calls[0][0], "late")
+    await turn()
+    found = line.read()
+
+    assert messages_of(found) == []
+    assert found[-2][3]["grpc-status"] == "4"
+    assert line.service.statuses == [504]
+
+
+@in_loop
+async def test_a_message_that_does_not_end_and_an_idle_stream_are_given_up(line):
+    line.send(line.peer.hello() + line.peer.head(1, "/a/Stream") + frames.frame(frames.DATA, 0, 1, b"\0\0\0\0\x05abc"))
+    line.send(line.peer.head(3, "/a/Stream"))
+    held = line.connection.buffered_bytes
+    line.check(11)
+    soon = line.statuses()
+    line.check(101)
+
+    assert held == 8
+    assert soon == {1: "4"}
+    assert line.statuses() == {3: "4"}
+
+
+@in_loop
+async def test_a_stream_that_is_cancelled_or_lost_is_not_answered(line):
+    line.send(line.peer.hello() + b"".join(line.peer.head(stream, "/a/Stream") for stream in (1, 3)))
+    line.send(b"".join(line.peer.data(stream, b"one", flags=0) for stream in (1, 3)))
+    line.send(frames.rst_stream(1, frames.Code.CANCEL))
+    line.connection.connection_lost(None)
+    for call, _ in line.service.calls:
+        answer(call, "late")
+    await turn()
+
+    assert line.service.statuses == []
+    assert line.connection.buffered_bytes == 0
+
+
+@in_loop
+async def test_a_stream_whose_client_does_not_read_is_read_no_further(line):
+    line.send(line.peer.hello() + line.peer.head(1, "/a/Stream"))
+    line.connection.pause_writing()
+    line.send(line.peer.data(1, b"one", flags=0))
+    waiting = len(line.service.calls)
+    line.connection.resume_writing()
+
+    assert (waiting, len(line.service.calls)) == (0, 1)
+
+
+@in_loop
+async def test_a_stream_whose_client_makes_no_room_is_dropped(line):
+    line.send(line.peer.hello({frames.INITIAL_WINDOW_SIZE: 1}) + line.peer.head(1, "/a/Stream"))
+    line.send(line.peer.data(1, b"one", flags=0) + line.peer.data(1, b"two", flags=0))
+    answer(line.service.calls[0][0], "first")
+    await turn()
+    line.check(1)
+    line.check(20)
+    assert line.transport.end is None
+    line.check(41)
+
+    assert line.transport.end == "aborted"
+
+
+@in_loop
+async def test_a_stream_that_waits_for_room_goes_on_when_there_is_some(line):
+    line.send(line.peer.hello({frames.INITIAL_WINDOW_SIZE: 1}) + line.peer.head(1, "/a/Stream"))
+    line.send(line.peer.data(1, b"one", flags=0))
+    answer(line.service.calls[0][0], "first")
+    line.send(line.peer.data(1, b"two"))
+    waiting = len(line.service.calls)
+    line.send(frames.window_update(1, 1000))
+    answer(line.service.calls[1][0], "second")
+    await turn()
+    found = line.read()
+
+    assert waiting == 1
+    assert [each.infer_response.id for each in messages_of(found)] == ["first", "second"]
+    assert found[-1][3] == {"grpc-status": "0"}
+
+
+@in_loop
+async def test_a_draining_server_ends_a_stream_that_asks_nothing(line):
+    line.send(line.peer.hello() + line.peer.head(1, "/a/Stream"))
+    line.service.is_draining = True
+    line.check(1)
+
+    assert line.statuses() == {1: "14"}
+    assert not line.connection.is_busy
+
+
 @settings(max_examples=100)
 @given(st.lists(st.binary(max_size=100), max_size=10), st.booleans())
 def test_no_garbage_raises(pieces, introduced):
@@ -333,3 +479,30 @@ def test_calls_arrive_whole_however_they_were_cut(peer, cut):
         return [message for _, message in line.service.calls]
 
     assert asyncio.run(body()) == [b"m" * number * 50 for number in range(20)]
+
+
+class Told:
+    """An observer that keeps what it hears, and gives back a place in a trace."""
+
+    BACK = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+    def __init__(self):
+        self.heard = []
+
+    def note(self, **told):
+        self.heard.append(told)
+        return self.BACK
+
+
+@in_loop
+async def test_an_observer_hears_of_answers_and_refusals_and_their_heads_bear_its_word(line):
+    told = line.service.observer = Told()
+    line.send(line.peer.hello() + line.peer.call(1, "/a/B", b"four") + line.peer.call(3, "/refused", b""))
+    ((call, _),) = line.service.calls
+    call.give(b"answer")
+    await turn()
+
+    assert [(each["path"], each["status"]) for each in told.heard] == [("/refused", 400), ("/a/B", 200)]
+    assert (told.heard[1]["num_bytes_in"], told.heard[1]["num_bytes_out"], told.heard[1]["protocol"]) == (4, 6, "grpc")
+    heads = [headers for kind, _, _, headers in line.read() if kind == frames.HEADERS]
+    assert [head["traceparent"] for head in heads if ":status" in head] == [Told.BACK.decode()] * 2

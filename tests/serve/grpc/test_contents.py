@@ -5,8 +5,8 @@ from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
 from shoal.serve.grpc.contents import has_typed, read_raw, read_typed, write_raw, write_typed
 from shoal.serve.grpc.messages import read_infer_request
-from shoal.serve.interface import TensorField
-from shoal.serve.refusal import RefusedError
+from shoal.serve.wire.interface import TensorField
+from shoal.serve.wire.refusal import RefusedError
 
 TYPED = [
     ("BOOL", "bool_contents", np.array([True, False, True])),

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import threading
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import tritonclient.grpc as triton
 
 from shoal.base import ConfigError, ServeError
 from shoal.serve import start
-from shoal.serve.settings import ServeSettings
+from shoal.serve.host.settings import ServeSettings
 
 IMAGE = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
 
@@ -55,6 +57,82 @@ def test_fronts_share_the_grpc_port(scorer):
             )
             assert ask(client).as_numpy("scores").shape == (2, 3)
             client.close()
+
+
+class Heard:
+    """What a stream's callback was given, in order."""
+
+    def __init__(self):
+        self.results, self._came = [], threading.Semaphore(0)
+
+    def __call__(self, result, error):
+        self.results.append((result, error))
+        self._came.release()
+
+    def wait(self, num):
+        for _ in range(num):
+            assert self._came.acquire(timeout=60)
+
+
+@pytest.mark.slow
+def test_a_stream_loses_no_request_when_a_replica_is_killed(scorer):
+    tensor = triton.InferInput("image", [2, 2, 2], "UINT8")
+    tensor.set_data_from_numpy(IMAGE)
+    heard = Heard()
+    with start(scorer, port=0, grpc_port=0, replicas=2, fronts=2) as server:
+        client = triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}")
+        client.start_stream(heard)
+        for number in range(600):
+            if number == 200:
+                heard.wait(50)
+                os.kill(server.pids()["replicas"][0], signal.SIGKILL)
+            client.async_stream_infer("scorer", [tensor], request_id=str(number))
+        client.stop_stream()
+        client.close()
+
+    assert [error for _, error in heard.results] == [None] * 600
+    assert [result.get_response().id for result, _ in heard.results] == [str(number) for number in range(600)]
+
+
+@pytest.mark.slow
+def test_a_stopping_server_does_not_wait_for_streams_that_ask_nothing(scorer):
+    heard = Heard()
+    with start(scorer, port=0, grpc_port=0, replicas=1) as server:
+        client = triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}")
+        client.start_stream(heard)
+        ask(client)
+        server.stop()
+        heard.wait(1)
+        client.close()
+
+    assert heard.results[0][1].status() == "StatusCode.UNAVAILABLE"
+    assert "the server is stopping" in heard.results[0][1].message()
+
+
+@pytest.mark.slow
+def test_idle_connections_and_streams_and_half_sent_messages_harm_nobody(scorer, peer):
+    # To each connection its own table of headers.
+    kind, method = type(peer), "/inference.GRPCInferenceService/"
+    starts = [
+        lambda one: b"",
+        lambda one: one.hello()[:10],
+        lambda one: one.hello(),
+        lambda one: one.hello() + one.head(1, f"{method}ModelStreamInfer"),
+        lambda one: one.hello() + one.head(1, f"{method}ModelStreamInfer") + one.data(1, b"half", flags=0)[:-2],
+        lambda one: one.hello() + one.head(1, f"{method}ModelInfer") + one.data(1, b"half", flags=0)[:-2],
+        lambda one: one.hello() + one.head(1, f"{method}RepositoryModelUnload") + one.data(1, b"", flags=0),
+    ]
+    with start(scorer, port=0, grpc_port=0, replicas=1) as server:
+        crowd = [socket.create_connection(("127.0.0.1", server.grpc_port)) for _ in range(60 * len(starts))]
+        for number, each in enumerate(crowd):
+            each.sendall(starts[number % len(starts)](kind()))
+        client = triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}")
+        answers = [ask(client).as_numpy("scores").shape for _ in range(20)]
+        for each in crowd:
+            each.close()
+
+        assert answers == [(2, 3)] * 20
+        assert ask(client).as_numpy("scores").shape == (2, 3)
 
 
 @pytest.mark.slow

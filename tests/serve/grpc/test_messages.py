@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
 from shoal.serve.grpc import messages
-from shoal.serve.refusal import RefusedError
+from shoal.serve.wire.refusal import RefusedError
 
 
 def request_of(**fields):
@@ -79,7 +79,7 @@ def test_what_is_no_request_is_refused(data):
 
 @given(st.binary(max_size=120))
 def test_garbage_is_read_or_refused(data):
-    for read in (messages.read_infer_request, messages.read_name, messages.read_index_request):
+    for read in (messages.read_infer_request, messages.read_name, messages.read_index_request, messages.read_wish):
         with contextlib.suppress(RefusedError):
             read(data)
 
@@ -94,6 +94,38 @@ def test_names_are_read():
 def test_a_wrong_name_is_refused(read):
     with pytest.raises(RefusedError):
         read(b"\x0a\x02\xff\xff")
+
+
+@pytest.mark.parametrize("data", [b"\x12\x02\xff\xff", b"\x1a\x02\x0a\x05", b"\x18\x01"])
+def test_what_is_no_wish_is_refused(data):
+    with pytest.raises(RefusedError):
+        messages.read_wish(data)
+
+
+def test_a_wish_is_read_with_the_names_of_its_parameters():
+    load = pb.RepositoryModelLoadRequest(repository_name="r", model_name="m")
+    load.parameters["config"].string_param = "{}"
+    load.parameters["file:1/model.onnx"].bytes_param = b"bytes"
+    unload = pb.RepositoryModelUnloadRequest(model_name="m")
+    unload.parameters["unload_dependents"].bool_param = True
+
+    model, names = messages.read_wish(load.SerializeToString())
+
+    assert (model, sorted(names)) == ("m", ["config", "file:1/model.onnx"])
+    assert messages.read_wish(unload.SerializeToString()) == ("m", ["unload_dependents"])
+    assert messages.read_wish(b"") == ("", [])
+
+
+def test_answers_of_a_stream_are_read_by_another_implementation():
+    answer = pb.ModelInferResponse(model_name="m", id="q", parameters={"x": pb.InferParameter(int64_param=1)})
+
+    good = pb.ModelStreamInferResponse.FromString(messages.put_streamed(answer.SerializeToString()))
+    bad = pb.ModelStreamInferResponse.FromString(messages.put_streamed_error("it is wrong", "q"))
+
+    assert (good.error_message, good.infer_response.id, good.infer_response.model_name) == ("", "q", "m")
+    assert set(good.infer_response.parameters) == {"x", "triton_final_response"}
+    assert (bad.error_message, bad.infer_response.id) == ("it is wrong", "q")
+    assert bad.infer_response.parameters["triton_final_response"].bool_param
 
 
 def test_flags_and_metadata_are_read_by_another_implementation():

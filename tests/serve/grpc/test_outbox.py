@@ -120,3 +120,41 @@ def test_a_grant_of_nothing_is_an_error():
         Outbox().grant(1, 0)
 
     assert broken.value.code == stream.value.code == Code.PROTOCOL_ERROR
+
+
+def test_an_answer_in_several_messages_keeps_its_order_and_window():
+    outbox = Outbox()
+    outbox.configure([(frames.INITIAL_WINDOW_SIZE, 10)])
+    outbox.begin(1, b"h")
+    for message in (b"a" * 8, b"b" * 8, b"c" * 8):
+        outbox.send(1, message)
+    outbox.finish(1, b"t")
+    first = taken(outbox)
+    held = outbox.is_sending(1)
+
+    outbox.grant(1, 7)
+    second = taken(outbox)
+    outbox.grant(1, 7)
+    third = taken(outbox)
+
+    assert data_of(first, 1) == b"a" * 8 + b"b" * 2
+    assert held
+    assert data_of(second, 1) == b"b" * 6 + b"c"
+    assert third == [(frames.DATA, 1, b"c" * 7), (frames.HEADERS, 1, b"t")]
+    assert not outbox.is_sending(1)
+
+
+def test_a_message_that_the_window_takes_does_not_wait_and_uses_it_up():
+    outbox = Outbox()
+    outbox.configure([(frames.INITIAL_WINDOW_SIZE, 10)])
+    outbox.begin(1, b"h")
+    outbox.send(1, b"12345")
+    waits = outbox.is_sending(1)
+    outbox.send(1, b"1234567")
+    found = taken(outbox)
+
+    assert not waits
+    assert data_of(found, 1) == b"1234512345"
+    outbox.forget(1)
+    outbox.grant(1, 10)
+    assert taken(outbox) == []

@@ -1,9 +1,9 @@
 import asyncio
 import socket
 
-from shoal.serve.admission import AdmissionLimits
-from shoal.serve.auth import KeyCheck
+from shoal.serve.batching.admission import AdmissionLimits
 from shoal.serve.grpc import frames, start_grpc
+from shoal.serve.wire.auth import KeyCheck
 
 
 def start(house, listener, *, most_connections):

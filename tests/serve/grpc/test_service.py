@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from shoal.serve.admission import AdmissionLimits
+from shoal.serve.batching.admission import AdmissionLimits
 
 SERVICE = "/inference.GRPCInferenceService/"
 Status = grpc.StatusCode
@@ -116,7 +116,7 @@ def test_every_mistake_has_its_code_and_says_what_to_do(door, asker):
     field = asker.fail("ModelInfer", wrong)
     model = asker.fail("ModelInfer", infer_request(model="other"))
     version = asker.fail("ModelInfer", infer_request(model_version="9"))
-    method = asker.fail("ModelStreamInfer")
+    method = asker.fail("SystemSharedMemoryStatus")
     load = asker.fail("RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name="x"))
     statistics = asker.fail("ModelStatistics", pb.ModelStatisticsRequest(name="other"))
 

@@ -342,3 +342,60 @@ def test_no_garbage_raises(pieces, introduced):
     found = [kind for kind, *_ in reader.feed(frames.PREFACE + session.take())]
     assert (frames.GOAWAY in found) == session.is_over
     assert not reader.is_inside
+
+
+def test_an_answer_in_several_messages_comes_between_the_requests(talk):
+    talk.send(talk.peer.head(1) + talk.peer.data(1, b"one", flags=0))
+    talk.session.outbox.begin(1, b"\x88")
+    talk.session.send(1, b"first")
+    found = talk.send(talk.peer.data(1, b"two"))
+    talk.session.send(1, b"second")
+    talk.session.finish(1, b"\x88")
+    rest = talk.send(b"")
+
+    assert [kind for kind, *_ in found] == [frames.HEADERS, frames.DATA]
+    assert (rest[0][0], rest[0][3]) == (frames.DATA, b"second")
+    assert rest[-1][:3] == (frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1)
+    assert talk.session.num_streams == 0
+
+
+def test_an_answer_ended_before_its_client_ends_cuts_the_rest_off(talk):
+    talk.send(talk.peer.head(1))
+    talk.session.outbox.begin(1, b"\x88")
+    talk.session.finish(1, b"\x88")
+    found = talk.send(talk.peer.data(1, b"late"))
+
+    assert [kind for kind, *_ in found] == [frames.HEADERS, frames.HEADERS, frames.RST_STREAM]
+    assert int.from_bytes(found[-1][3], "big") == Code.NO_ERROR
+
+
+def test_nothing_is_sent_on_a_call_that_is_off(talk):
+    talk.send(talk.peer.head(1) + frames.rst_stream(1, Code.CANCEL))
+    talk.session.send(1, b"late")
+    talk.session.finish(1, b"\x88")
+    talk.session.hold(1, is_held=True)
+
+    assert talk.send(b"") == []
+
+
+def test_a_client_that_is_held_gets_no_new_window_until_it_is_let_go(talk):
+    talk.send(talk.peer.head(1))
+    talk.session.hold(1, is_held=True)
+    part = bytes(64 << 10)
+    granted = []
+    for _ in range(sessions.STREAM_WINDOW // len(part)):
+        granted += talk.send(frames.frame(frames.DATA, 0, 1, part))
+    beyond = talk.reset_after(frames.frame(frames.DATA, 0, 1, part))
+
+    assert [stream for _, _, stream, _ in granted if stream] == []
+    assert beyond == (1, Code.FLOW_CONTROL_ERROR)
+
+
+def test_a_client_that_is_let_go_may_send_all_again(talk):
+    talk.send(talk.peer.head(1))
+    talk.session.hold(1, is_held=True)
+    talk.send(b"".join(frames.frame(frames.DATA, 0, 1, bytes(64 << 10)) for _ in range(10)))
+    talk.session.hold(1, is_held=False)
+
+    ((kind, _, stream, payload),) = talk.send(b"")
+    assert (kind, stream, int.from_bytes(payload, "big")) == (frames.WINDOW_UPDATE, 1, 640 << 10)

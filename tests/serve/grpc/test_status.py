@@ -14,8 +14,9 @@ from shoal.serve.grpc.status import (
     not_grpc,
     percent_encode,
     refusal_headers,
+    refusal_trailers,
 )
-from shoal.serve.refusal import RefusedError, our_mistake, wrong_field
+from shoal.serve.wire.refusal import RefusedError, our_mistake, wrong_field
 
 
 def headers_of(block):
@@ -89,3 +90,11 @@ def test_any_message_comes_back(text):
 
 def test_a_long_message_is_cut():
     assert len(percent_encode("é" * 10_000)) < 8000
+
+
+def test_an_answer_that_has_begun_is_refused_without_beginning_again():
+    trailers = headers_of(refusal_trailers(refused(503, retry_after_s=2.0)))
+
+    assert trailers["grpc-status"] == str(int(StatusCode.UNAVAILABLE))
+    assert trailers["grpc-retry-pushback-ms"] == "2000"
+    assert not any(name.startswith(":") for name in trailers)

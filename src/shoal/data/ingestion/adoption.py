@@ -20,19 +20,22 @@ from shoal.data.versions.publishing import Content, publish_adopted
 from shoal.data.versions.staging import place_shard, work_folder
 
 
-def adopt_segments(folder: Path, segments: Sequence[Path]) -> Manifest:
+def adopt_segments(folder: Path, segments: Sequence[Path], sources: Sequence[SourceFact] | None = None) -> Manifest:
     """Add finished Arrow files as shards in order of arrival.
 
     Sealed segments of a shoal log, and files in the dataset's own folder, are linked where the disk allows it, and
     become read-only: nobody changes them any more. Others may be cut or overwritten by whoever wrote them, so their
     bytes are copied, or shared until someone writes where the disk can do that.
 
-    Files that the newest version holds already are left out, and so is one that is given twice.
+    Files that the newest version holds already are left out, and so is one that is given twice. `sources` say where the
+    rows came from, when the files themselves are not worth naming.
     """
     with work_folder(folder) as work:
         contents = [_read_segment(path, folder, work / f"segment-{index}") for index, path in enumerate(segments)]
         for index, content in enumerate(contents):
             place_shard(work / f"segment-{index}", folder, content.shards[0])
+        if sources is not None:
+            contents = [replace(each, sources=() if index else tuple(sources)) for index, each in enumerate(contents)]
         return publish_adopted(folder, contents)
 
 

@@ -1,19 +1,18 @@
 """CSV and JSON Lines that leave no doubt, read by a compiled loop straight into columns; all else is left to Arrow."""
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from shoal.base import powers_of_ten
 from shoal.data import compiled
 from shoal.data.sources.dtypes import INSTANT
 
 # What the loop takes for the delimiter of JSON.
 JSON = "{"
 _KINDS = {pa.int64(): "q", pa.float64(): "d", pa.float32(): "f", pa.bool_(): "b", INSTANT: "t", pa.string(): "s"}
-_MAX_POWER = 64
 
 
 def parse_plain(
@@ -37,7 +36,7 @@ def parse_plain(
         return None
     rooms = [_room(str(kind), num_lines, len(data)) for kind in kinds]
     columns = [(kind, *room, field.name.encode()) for kind, room, field in zip(kinds, rooms, schema, strict=True)]
-    found = compiled.parsing.parse(data, delimiter, num_lines, columns, list(null_words), _powers())
+    found = compiled.parsing.parse(data, delimiter, num_lines, columns, list(null_words), powers_of_ten())
     if found is None or found[0] != num_lines:
         return None
     arrays = [
@@ -63,20 +62,3 @@ def _array(kind: pa.DataType, num_rows: int, room: _Room, num_nulls: int, text_b
     if pa.types.is_string(kind):
         buffers.append(pa.py_buffer(texts[:text_bytes]))
     return pa.Array.from_buffers(kind, num_rows, buffers, num_nulls)
-
-
-@cache
-def _powers() -> NDArray[np.uint64]:
-    # The first 128 bits of each power of ten from 10**-64 to 10**64, without the powers of two in it: cut off above
-    # one, and rounded up below (Lemire 2021, "Number parsing at a gigabyte per second", section 5).
-    found = []
-    for power in range(-_MAX_POWER, _MAX_POWER + 1):
-        five = 5 ** abs(power)
-        if power < 0:
-            bits = (five - 1).bit_length()
-            # Up to 10**-27 the quotient has 128 bits by itself; the smaller ones are cut to as many.
-            five = (1 << (bits + 127 if power >= -27 else 2 * bits + 128)) // five + 1
-        excess = five.bit_length() - 128
-        five = five >> excess if excess > 0 else five << -excess
-        found.append((five >> 64, five & (2**64 - 1)))
-    return np.array(found, np.uint64)

@@ -56,6 +56,11 @@ class EnvRuntime:
         self._has_served = False
 
     @property
+    def address(self) -> str:
+        """Rank 0's, which members are told as the master's."""
+        return self.place.address
+
+    @property
     def world_size(self) -> int:
         """How many members a gang can have."""
         return self.place.size
@@ -120,6 +125,7 @@ class EnvRuntime:
         *,
         name: str = "replica",
         environment: Mapping[str, str] | None = None,
+        waits: bool = True,  # noqa: ARG002  # there is no service to wait for
     ) -> Service:
         """Services do not run in given processes: UnsupportedError."""
         what = f"{replicas} x {name} ({code.qualname}, {resources}, {restart}, environment {sorted(environment or {})})"

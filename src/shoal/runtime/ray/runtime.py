@@ -33,6 +33,11 @@ class RayRuntime:
         self._lock = threading.Lock()
         self._open_reception: Reception | None = None
 
+    @property
+    def address(self) -> str:
+        """The address of this machine that the cluster's nodes reach."""
+        return own_address(self._address)
+
     def gang(
         self, roles: Mapping[str, tuple[Code, int, Resources]], *, environment: Mapping[str, str] | None = None
     ) -> RayGang:
@@ -69,13 +74,14 @@ class RayRuntime:
         *,
         name: str = "replica",
         environment: Mapping[str, str] | None = None,
+        waits: bool = True,
     ) -> RayService:
         """Start members and keep them alive, as `Runtime.service` promises; one without room waits for it."""
         if replicas < 1:
             raise ConfigError(f"cannot start a service of {replicas} replicas", next_step="ask for at least 1")
         hosts = Hosts(self._reception(), {name: resources or Resources()}, room=None)
         pattern = _launch(Member(name, 0), code, replicas, environment)
-        return RayService(pattern, replicas, restart or Backoff(), start_process=hosts.start)
+        return RayService(pattern, replicas, restart or Backoff(), start_process=hosts.start, waits=waits)
 
     def _reception(self) -> Reception:
         with self._lock:

@@ -4,9 +4,10 @@ import math
 import zlib
 from typing import Protocol
 
+from shoal.serve.batching.inference import Inference
 from shoal.serve.grpc.head import CallHead
-from shoal.serve.inference import Inference
-from shoal.serve.refusal import RefusedError, wrong_field
+from shoal.serve.records.passage import Ran
+from shoal.serve.wire.refusal import RefusedError, wrong_field
 
 # Before each message: whether it is compressed, and its length.
 PREFIX_BYTES = 5
@@ -31,12 +32,14 @@ class Call:
         started_s: when it began, monotonic.
         answered: the answer, once there is one.
         answered_status: what would be its status over HTTP, under which it is counted.
+        request_id: the client's id for its request, once that is read; "" for none.
+        ran: how it was run, once it was, where an observer is to know.
         num_bytes: of its message, so far.
     """
 
     __slots__ = (
         "_announced", "_inference", "_parts", "_sender",
-        "answered", "answered_status", "head", "num_bytes", "started_s", "stream",
+        "answered", "answered_status", "head", "num_bytes", "ran", "request_id", "started_s", "stream",
     )  # fmt: skip
 
     def __init__(self, sender: Sender, stream: int, head: CallHead, started_s: float) -> None:
@@ -47,6 +50,8 @@ class Call:
         self.answered: bytes | None = None
         self.answered_status = 0
         self.num_bytes = 0
+        self.request_id = ""
+        self.ran: Ran | None = None
         self._inference: Inference | None = None
         self._parts: list[bytes] = []
         self._announced: int | None = None
@@ -94,8 +99,7 @@ class Call:
             if len(self._parts) > 1:
                 self._parts = [b"".join(self._parts)]
             announced = self._announced = int.from_bytes(self._parts[0][1:PREFIX_BYTES], "big")
-            if announced > most_bytes:
-                raise _too_large(announced, most_bytes)
+            check_length(announced, most_bytes)
         if self._announced is not None and self.num_bytes > PREFIX_BYTES + self._announced:
             raise wrong_field(
                 "message",
@@ -136,19 +140,20 @@ def _decompress(data: bytes, encoding: str, most_bytes: int) -> bytes:
         message = reader.decompress(memoryview(data)[PREFIX_BYTES:], most_bytes + 1)
     except zlib.error as error:
         raise wrong_field("message", found=f"what is not {encoding}: {error}", expected=f"{encoding}") from error
-    if len(message) > most_bytes:
-        raise _too_large(len(message), most_bytes)
+    check_length(len(message), most_bytes)
     if not reader.eof:
         raise wrong_field("message", found=f"{encoding} that is cut", expected=f"{encoding}")
     return message
 
 
-def _too_large(found: int, limit: int) -> RefusedError:
-    return RefusedError(
-        413,
-        f"the call's message has at least {found} bytes, at most {limit} are taken",
-        field="message",
-        found=f"at least {found} bytes",
-        expected=f"at most {limit} bytes",
-        next_step="send fewer rows per call",
-    )
+def check_length(found: int, limit: int) -> None:
+    """Raise RefusedError for a message of more bytes than are taken."""
+    if found > limit:
+        raise RefusedError(
+            413,
+            f"the call's message has at least {found} bytes, at most {limit} are taken",
+            field="message",
+            found=f"at least {found} bytes",
+            expected=f"at most {limit} bytes",
+            next_step="send fewer rows per call",
+        )

@@ -11,11 +11,11 @@ from typing import Any
 from shoal.serve.grpc.contents import has_typed, read_raw, read_typed, write_raw, write_typed
 from shoal.serve.grpc.messages import InferRequest, put_parameters, put_tensor_head
 from shoal.serve.grpc.wire import put_bytes, put_head, put_text
-from shoal.serve.interface import Interface
-from shoal.serve.outputs import RequestOutputs
-from shoal.serve.protocol import AnswerWriter, Encoded, InferAnswer, InferCall
-from shoal.serve.refusal import shorten, wrong_field
-from shoal.serve.tensors import Array
+from shoal.serve.wire.interface import Interface
+from shoal.serve.wire.outputs import RequestOutputs
+from shoal.serve.wire.protocol import AnswerWriter, Encoded, InferAnswer, InferCall
+from shoal.serve.wire.refusal import shorten, wrong_field
+from shoal.serve.wire.tensors import Array
 
 # Extensions that would change what is read or answered: ignoring them would answer something else than was asked for.
 _NOT_HERE = ("classification", "shared_memory_region")

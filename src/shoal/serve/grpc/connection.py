@@ -6,13 +6,16 @@ import time
 from http import HTTPStatus
 from typing import Protocol, cast
 
-from shoal.serve.connection import Patience
-from shoal.serve.grpc.call import Call
+from shoal.serve.desk.connection import Patience
+from shoal.serve.grpc.call import PREFIX_BYTES, Call
 from shoal.serve.grpc.frames import Code, goaway, settings
 from shoal.serve.grpc.head import CallHead
+from shoal.serve.grpc.noting import note
 from shoal.serve.grpc.session import Session
-from shoal.serve.grpc.status import ANSWER_HEADERS, OK_TRAILERS, not_grpc, refusal_headers
-from shoal.serve.refusal import RefusedError, our_mistake, wrong_field
+from shoal.serve.grpc.status import ANSWER_HEADERS, OK_TRAILERS, not_grpc, refusal_headers, refusal_trailers
+from shoal.serve.grpc.stream import Stream
+from shoal.serve.tracing.observer import Observer, client_of
+from shoal.serve.wire.refusal import RefusedError, our_mistake, wrong_field
 
 _LOG = logging.getLogger(__name__)
 # Channels are made to stay: a client that comes back after some minutes should not have to connect first.
@@ -25,6 +28,10 @@ class Service(Protocol):
     """Who answers calls."""
 
     @property
+    def observer(self) -> Observer | None:
+        """Who hears of every answer; None where nobody does."""
+
+    @property
     def is_draining(self) -> bool:
         """Whether nothing new is taken."""
 
@@ -32,8 +39,8 @@ class Service(Protocol):
     def most_body_bytes(self) -> int:
         """The longest message that is taken."""
 
-    def admit(self, head: CallHead) -> None:
-        """Raise RefusedError for a call that needs no message to be refused."""
+    def admit(self, head: CallHead) -> bool:
+        """Whether a call brings many requests; RefusedError for one that needs no message to be refused."""
 
     def admit_message(self, head: CallHead, num_bytes: int) -> None:
         """Raise RefusedError for a call whose message need not come to be refused; its length is known."""
@@ -61,6 +68,8 @@ class GrpcConnection(asyncio.Protocol):
         # Calls whose message is not whole, and all that are not answered.
         self._arriving: dict[int, Call] = {}
         self._open: dict[int, Call] = {}
+        # Calls with many requests.
+        self._streams: dict[int, Stream] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._transport: asyncio.Transport | None = None
         self._since_s = self._moved_s = time.monotonic()
@@ -68,11 +77,13 @@ class GrpcConnection(asyncio.Protocol):
         self._paused_since_s: float | None = None
         self._is_flush_due = False
         self._is_ending = False
+        self._client = ""
 
     @property
     def buffered_bytes(self) -> int:
         """Bytes held of messages that are not complete."""
-        return sum(call.num_bytes for call in self._arriving.values())
+        streamed = sum(stream.buffered_bytes for stream in self._streams.values())
+        return streamed + sum(call.num_bytes for call in self._arriving.values())
 
     @property
     def is_busy(self) -> bool:
@@ -83,13 +94,15 @@ class GrpcConnection(asyncio.Protocol):
         """For the event loop."""
         # uvloop's transports have the methods but not the class.
         self._transport = cast("asyncio.Transport", transport)
+        if self._service.observer is not None:
+            self._client = client_of(transport)
         self._service.opened(self)
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
         """For the event loop."""
         self._transport = None
-        for stream in list(self._open):
+        for stream in [*self._open, *self._streams]:
             self.on_reset(stream)
         self._service.closed(self)
 
@@ -101,6 +114,8 @@ class GrpcConnection(asyncio.Protocol):
         # One write for all that this read brings about.
         self._is_flush_due = True
         self._session.feed(data)
+        if self._streams:
+            self._go_on()
         self._flush()
 
     def eof_received(self) -> bool:
@@ -119,27 +134,38 @@ class GrpcConnection(asyncio.Protocol):
         self._paused_since_s = None
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+        self._go_on()
 
     def on_head(self, stream: int, head: CallHead) -> None:
         """For the session: a call begins."""
         if head.http_status is not None:
             self._service.count(head.http_status)
-            self._session.end(stream, not_grpc(head.http_status))
+            stranger = Call(self, stream, head, self._since_s)
+            stranger.answered_status = head.http_status
+            more = note(self._service.observer, stranger, self._client, 0)
+            self._session.end(stream, not_grpc(head.http_status) + more)
             return
         call = self._open[stream] = self._arriving[stream] = Call(self, stream, head, self._since_s)
         if head.timeout_s is not None:
-            self._timers[stream] = asyncio.get_running_loop().call_later(head.timeout_s, self._expire, call)
+            loop = asyncio.get_running_loop()
+            self._timers[stream] = loop.call_later(head.timeout_s, self._expire, stream, head.timeout_s)
         try:
             if head.refused is not None:
                 raise head.refused
-            self._service.admit(head)
+            is_stream = self._service.admit(head)
         except RefusedError as refused:
             call.refuse(refused)
+            return
+        if is_stream:
+            del self._open[stream], self._arriving[stream]
+            self._streams[stream] = Stream(self, self._service, stream, head)
 
     def on_data(self, stream: int, data: bytes, *, is_last: bool) -> None:
         """For the session: a message, or a part of it."""
         call = self._arriving.get(stream)
         if call is None:
+            if stream in self._streams:
+                self._streams[stream].add(data, is_last=is_last)
             return
         most_bytes = self._service.most_body_bytes
         try:
@@ -157,7 +183,10 @@ class GrpcConnection(asyncio.Protocol):
 
     def on_reset(self, stream: int) -> None:
         """For the session: nobody wants the answer of a call any more."""
+        streamed = self._streams.pop(stream, None)
         call = self._forget(stream)
+        if streamed is not None:
+            streamed.abandon()
         if call is not None:
             call.abandon()
 
@@ -165,16 +194,48 @@ class GrpcConnection(asyncio.Protocol):
         """Send the message that answers a call."""
         prefix = len(message).to_bytes(5, "big")
         if self._forget(call.stream) is call:
-            self._session.answer(call.stream, ANSWER_HEADERS, prefix + message, OK_TRAILERS)
+            headers = ANSWER_HEADERS + note(self._service.observer, call, self._client, len(message))
+            self._session.answer(call.stream, headers, prefix + message, OK_TRAILERS)
             self._service.count(call.answered_status)
             self._flush_soon()
 
     def send_refusal(self, call: Call, refused: RefusedError) -> None:
         """Send why a call is not answered."""
         if self._forget(call.stream) is call:
-            self._session.end(call.stream, refusal_headers(refused))
+            more = note(self._service.observer, call, self._client, 0)
+            self._session.end(call.stream, refusal_headers(refused) + more)
             self._service.count(call.answered_status)
             self._flush_soon()
+
+    def begin_stream(self, stream: int) -> None:
+        """Send the headers of an answer in several messages."""
+        self._session.outbox.begin(stream, ANSWER_HEADERS)
+        self._flush_soon()
+
+    def send_streamed(self, stream: int, message: bytes, status: int) -> None:
+        """Send one of the messages that answer a stream, and count it."""
+        self._session.send(stream, len(message).to_bytes(PREFIX_BYTES, "big") + message)
+        self._service.count(status)
+        self._flush_soon()
+
+    def hold_stream(self, stream: int, *, is_held: bool) -> None:
+        """Let a stream's client send no more for now, or go on."""
+        self._session.hold(stream, is_held=is_held)
+        self._flush_soon()
+
+    def has_room(self, stream: int) -> bool:
+        """Whether the client takes what is sent on a stream."""
+        return self._paused_since_s is None and not self._session.outbox.is_sending(stream)
+
+    def end_stream(self, stream: int, refused: RefusedError | None) -> None:
+        """Send what a stream ended with."""
+        if self._streams.pop(stream, None) is None:
+            return
+        self._forget(stream)
+        self._session.finish(stream, OK_TRAILERS if refused is None else refusal_trailers(refused))
+        if refused is not None:
+            self._service.count(refused.status)
+        self._flush_soon()
 
     def check(self, now_s: float) -> None:
         """Called now and then: end what takes too long."""
@@ -190,6 +251,8 @@ class GrpcConnection(asyncio.Protocol):
         for call in list(self._arriving.values()):
             if now_s - call.started_s > patience.request_s:
                 call.refuse(_too_slow(patience.request_s))
+        for stream in list(self._streams.values()):
+            stream.check(now_s, patience)
         silent_s = now_s - self._since_s
         if not self._session.is_ready and silent_s > patience.request_s:
             self._session.fail(Code.NO_ERROR, f"no whole frame within {patience.request_s:g} s")
@@ -212,9 +275,16 @@ class GrpcConnection(asyncio.Protocol):
         since_s = min(self._moved_s, now_s if self._paused_since_s is None else self._paused_since_s)
         return now_s - since_s > self._patience.reader_s
 
-    def _expire(self, call: Call) -> None:
-        call.refuse(_too_late(call.head.timeout_s or 0.0))
-        call.abandon()
+    def _expire(self, stream: int, timeout_s: float) -> None:
+        call = self._open.get(stream) or self._streams.get(stream)
+        if call is not None:
+            call.refuse(_too_late(timeout_s))
+            call.abandon()
+
+    def _go_on(self) -> None:
+        """Let streams read on that waited for their client to take what they send."""
+        for stream in list(self._streams.values()):
+            stream.go_on()
 
     def _forget(self, stream: int) -> Call | None:
         self._arriving.pop(stream, None)

@@ -6,9 +6,9 @@ import numpy as np
 
 from shoal.serve.grpc.messages import InputTensor
 from shoal.serve.grpc.wire import Field, WireError, fixed, put_bytes, put_packed, put_texts, span, varints
-from shoal.serve.interface import TensorField
-from shoal.serve.refusal import wrong_field
-from shoal.serve.tensors import (
+from shoal.serve.wire.interface import TensorField
+from shoal.serve.wire.refusal import wrong_field
+from shoal.serve.wire.tensors import (
     DATATYPES,
     Array,
     element_count,

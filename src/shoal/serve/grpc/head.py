@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Final
 
 from shoal.serve.grpc.hpack import Decoder, Header
-from shoal.serve.refusal import RefusedError, shorten, wrong_field
+from shoal.serve.wire.refusal import RefusedError, shorten, wrong_field
 
 MOST_HEADER_BYTES: Final = 32 << 10
 # Only these are kept: the rest is the client's business.

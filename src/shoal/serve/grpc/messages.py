@@ -24,7 +24,7 @@ from shoal.serve.grpc.wire import (
     text,
     varints,
 )
-from shoal.serve.refusal import RefusedError, shorten, wrong_field
+from shoal.serve.wire.refusal import RefusedError, shorten, wrong_field
 
 # A tensor without contents says the same in every request of a client. Longer ones are hardly ever such.
 _LONGEST_KEPT = 256
@@ -189,6 +189,21 @@ def read_name(data: bytes, start: int = 0) -> tuple[str, str]:
     return found[1], found[2]
 
 
+def read_wish(data: bytes, start: int = 0) -> tuple[str, list[str]]:
+    """(model, names of the parameters) of a RepositoryModelLoadRequest or ...UnloadRequest; 400 when it is none."""
+    model, names = "", []
+    try:
+        for each in read_fields(data, start, len(data)):
+            if each[0] == 2:
+                model = text(data, each, "model_name")
+            elif each[0] == 3:
+                inner = read_fields(data, *span(each, "parameters"))
+                names += [text(data, name, "the name of a parameter") for name in inner if name[0] == 1]
+    except WireError as error:
+        raise unreadable("request to load or unload a model", error) from error
+    return model, names
+
+
 def read_index_request(data: bytes, start: int = 0) -> tuple[str, bool]:
     """(repository, whether only ready models are asked for) of a RepositoryIndexRequest; 400 when it is none."""
     name, is_ready = "", False
@@ -226,6 +241,20 @@ def put_parameters(number: int, parameters: Mapping[str, Any]) -> bytes:
             content = put_bytes(3, (value if isinstance(value, str) else shorten(value)).encode())
         entries.append(put_bytes(number, put_text(1, name) + put_bytes(2, content)))
     return b"".join(entries)
+
+
+_FINAL = put_parameters(4, {"triton_final_response": True})
+
+
+def put_streamed(answer: bytes) -> bytes:
+    """ModelStreamInferResponse with a ModelInferResponse: the only one, and so the last, for its request."""
+    # Fields of a message may be added behind it: a map is as good as its entries.
+    return put_bytes(2, answer + _FINAL)
+
+
+def put_streamed_error(message: str, request_id: str) -> bytes:
+    """ModelStreamInferResponse that says why a request of the stream is not answered."""
+    return put_text(1, message) + put_bytes(2, put_text(3, request_id) + _FINAL)
 
 
 def put_flag(value: bool) -> bytes:

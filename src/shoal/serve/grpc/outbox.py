@@ -18,14 +18,15 @@ from shoal.serve.grpc.frames import (
 
 
 class Waiting:
-    """The part of an answer that a window holds back, and the trailers after it."""
+    """Messages that a window holds back, and the trailers after them; None where more messages may come."""
 
-    __slots__ = ("message", "sent", "trailers")
+    __slots__ = ("message", "more", "sent", "trailers")
 
-    def __init__(self, message: bytes, trailers: bytes) -> None:
+    def __init__(self, message: bytes, trailers: bytes | None) -> None:
         self.message = message
         self.trailers = trailers
         self.sent = 0
+        self.more: list[bytes] = []
 
 
 class Outbox:
@@ -77,6 +78,27 @@ class Outbox:
         self._waiting[stream] = Waiting(message, trailers)
         self._send_waiting()
 
+    def begin(self, stream: int, headers: bytes) -> None:
+        """Send the headers of an answer that comes in several messages."""
+        self._parts.append(frame(HEADERS, END_HEADERS, stream, headers))
+
+    def send(self, stream: int, message: bytes) -> None:
+        """Send one more message of an answer that has begun, at once or as the windows open."""
+        waiting = self._waiting.get(stream)
+        if waiting is not None:
+            waiting.more.append(message)
+            return
+        self._waiting[stream] = Waiting(message, None)
+        self._send_waiting()
+
+    def finish(self, stream: int, trailers: bytes) -> None:
+        """End an answer that has begun, when all its messages are sent."""
+        waiting = self._waiting.get(stream)
+        if waiting is not None:
+            waiting.trailers = trailers
+        else:
+            self.end(stream, trailers)
+
     def end(self, stream: int, headers: bytes) -> None:
         """Send headers that are the whole answer."""
         self._windows.pop(stream, None)
@@ -126,18 +148,29 @@ class Outbox:
                 return
 
     def _send_part(self, stream: int, waiting: Waiting) -> None:
+        if not self._send_message(stream, waiting):
+            return
+        if waiting.more:
+            # As one: a frame may hold the end of one message and the beginning of the next.
+            waiting.message, waiting.sent, waiting.more = b"".join(waiting.more), 0, []
+            if not self._send_message(stream, waiting):
+                return
+        del self._waiting[stream]
+        if waiting.trailers is not None:
+            self.end(stream, waiting.trailers)
+
+    def _send_message(self, stream: int, waiting: Waiting) -> bool:
+        """Send what the windows allow of a message; whether that was all."""
         length = len(waiting.message)
         while waiting.sent < length:
             granted = self._first_window + self._windows.get(stream, 0)
             size = min(length - waiting.sent, granted, self._window, self._max_frame_bytes)
             if size <= 0:
-                return
+                return False
             part = waiting.message[waiting.sent : waiting.sent + size]
             self._parts.append(frame(DATA, 0, stream, part))
             waiting.sent += size
             self.sent_bytes += size
             self._window -= size
             self._windows[stream] = self._windows.get(stream, 0) - size
-        self._parts.append(frame(HEADERS, END_HEADERS | END_STREAM, stream, waiting.trailers))
-        del self._waiting[stream]
-        self._windows.pop(stream, None)
+        return True

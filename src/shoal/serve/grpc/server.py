@@ -3,14 +3,15 @@
 import asyncio
 import socket
 
-from shoal.serve.admission import AdmissionLimits
-from shoal.serve.auth import KeyCheck
-from shoal.serve.desk import Desk
-from shoal.serve.dispatch import Dispatcher
+from shoal.serve.batching.admission import AdmissionLimits
+from shoal.serve.batching.dispatch import Dispatcher
+from shoal.serve.desk.desk import Desk
 from shoal.serve.grpc.connection import GrpcConnection, TurnedAway
 from shoal.serve.grpc.service import GrpcService
-from shoal.serve.metrics import Metrics
-from shoal.serve.models import Models
+from shoal.serve.records.metrics import Metrics
+from shoal.serve.tracing.observer import Observer
+from shoal.serve.versions.models import Models
+from shoal.serve.wire.auth import KeyCheck
 
 # As many as may wait to be taken over HTTP.
 _BACKLOG = 1024
@@ -59,9 +60,12 @@ async def start_grpc(
     limits: AdmissionLimits,
     most_body_bytes: int,
     most_connections: int,
+    observer: Observer | None = None,
 ) -> GrpcServer:
     """Return a server that listens, over the parts that also answer HTTP."""
-    service = GrpcService(desk, models, dispatcher, metrics, key=key, limits=limits, most_body_bytes=most_body_bytes)
+    service = GrpcService(
+        desk, models, dispatcher, metrics, key=key, limits=limits, most_body_bytes=most_body_bytes, observer=observer
+    )
     server = GrpcServer(service, most_connections=most_connections)
     await server.start(listener)
     return server

@@ -1,30 +1,37 @@
 """inference.GRPCInferenceService: what each method answers, from the same parts as over HTTP."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from shoal.base import new_token
-from shoal.serve import describe, extensions, urgency
-from shoal.serve.admission import AdmissionLimits, draining
-from shoal.serve.auth import KeyCheck
-from shoal.serve.connection import Connection, Exchange
-from shoal.serve.desk import Desk
-from shoal.serve.dispatch import Dispatcher
+from shoal.serve.batching.admission import AdmissionLimits, draining
+from shoal.serve.batching.dispatch import Dispatcher
+from shoal.serve.batching.inference import Inference
+from shoal.serve.desk import describe, extensions
+from shoal.serve.desk.connection import Connection
+from shoal.serve.desk.desk import Desk
 from shoal.serve.grpc import messages
 from shoal.serve.grpc.call import Call
 from shoal.serve.grpc.codec import Codec
 from shoal.serve.grpc.connection import GrpcConnection
 from shoal.serve.grpc.head import CallHead
 from shoal.serve.grpc.wire import put_number
-from shoal.serve.inference import Inference
-from shoal.serve.metrics import Metrics
-from shoal.serve.models import Models, ServedVersion
-from shoal.serve.protocol import Protocol
-from shoal.serve.refusal import RefusedError, shorten
-from shoal.serve.urgency import Urgency
+from shoal.serve.records.metrics import Metrics
+from shoal.serve.tracing.observer import Observer
+from shoal.serve.versions.models import Models, ServedVersion
+from shoal.serve.wire import urgency
+from shoal.serve.wire.auth import KeyCheck
+from shoal.serve.wire.protocol import Protocol
+from shoal.serve.wire.refusal import RefusedError, shorten
+from shoal.serve.wire.urgency import Urgency
 
 _SERVICE = "/inference.GRPCInferenceService/"
-_INFER = f"{_SERVICE}ModelInfer"
+_INFER, _STREAM = f"{_SERVICE}ModelInfer", f"{_SERVICE}ModelStreamInfer"
+_PREDICTIONS = frozenset([_INFER, _STREAM])
+_WISHES: dict[str, Literal["load", "unload"]] = {
+    f"{_SERVICE}RepositoryModelLoad": "load",
+    f"{_SERVICE}RepositoryModelUnload": "unload",
+}
 # Of gRPC's own health protocol, which orchestrators ask.
 _CHECK = "/grpc.health.v1.Health/Check"
 _IS_SERVING, _IS_NOT_SERVING = 1, 2
@@ -47,8 +54,10 @@ class GrpcService:
         key: KeyCheck,
         limits: AdmissionLimits,
         most_body_bytes: int,
+        observer: Observer | None = None,
     ) -> None:
         self.most_body_bytes = most_body_bytes
+        self.observer = observer
         self._desk = desk
         self._models = models
         self._dispatcher = dispatcher
@@ -67,8 +76,6 @@ class GrpcService:
             "ModelConfig": self._model_config,
             "ModelStatistics": self._model_statistics,
             "RepositoryIndex": self._index,
-            "RepositoryModelLoad": lambda data, start: self._repository("load", data, start),
-            "RepositoryModelUnload": lambda data, start: self._repository("unload", data, start),
         }
         self._methods = {f"{_SERVICE}{name}": method for name, method in methods.items()}
         self._methods[_CHECK] = self._check_health
@@ -83,20 +90,24 @@ class GrpcService:
         """How many are open, those over HTTP with them."""
         return len(self._desk.connections)
 
-    def admit(self, head: CallHead) -> None:
-        """Raise RefusedError for a call that needs no message to be refused."""
+    def admit(self, head: CallHead) -> bool:
+        """Whether a call brings many requests; RefusedError for one that needs no message to be refused."""
         # The key comes first: without it nobody learns which methods and models exist.
         if head.path not in _HEALTH:
             self._key.check(head.headers)
-        if head.path != _INFER:
-            if head.path not in self._methods:
-                raise _no_method(head.path, [_INFER, *self._methods])
+        if head.path not in _PREDICTIONS:
+            if head.path not in self._methods and head.path not in _WISHES:
+                raise _no_method(head.path, [_INFER, _STREAM, *self._methods, *_WISHES])
         elif self._desk.is_draining:
             raise draining()
+        return head.path == _STREAM
 
     def admit_message(self, head: CallHead, num_bytes: int) -> None:
         """Raise RefusedError for a request that would wait too long, or that there is no room for."""
-        if head.path == _INFER:
+        if head.path in _PREDICTIONS:
+            if self._desk.is_draining and head.path == _STREAM:
+                # A stream that was open before takes nothing new either.
+                raise draining()
             arriving = 0
             if num_bytes > _SMALL_MESSAGE_BYTES:
                 arriving = num_bytes + sum(connection.buffered_bytes for connection in self._desk.connections)
@@ -104,10 +115,15 @@ class GrpcService:
 
     def take(self, call: Call, data: bytes, start: int) -> None:
         """Answer a call whose message begins at a byte, now or when a replica has run it."""
-        if call.head.path == _INFER:
+        path = call.head.path
+        if path in _PREDICTIONS:
             self._infer(call, data, start)
+        elif path in _WISHES:
+            model, parameters = messages.read_wish(data, start)
+            extensions.check_wish_parameters(parameters)
+            self._desk.make_wish(_WISHES[path], model, lambda: call.answer(200, b""), call.refuse)
         else:
-            call.answer(200, self._methods[call.head.path](data, start))
+            call.answer(200, self._methods[path](data, start))
 
     def count(self, status: int) -> None:
         """Count an answer that was sent, under the status that it would have over HTTP."""
@@ -124,6 +140,7 @@ class GrpcService:
 
     def _infer(self, call: Call, data: bytes, start: int) -> None:
         request = messages.read_infer_request(data, start)
+        call.request_id = request.id
         served = self._models.find(request.model_name, request.model_version or None)
         self._num_requests += 1
         request_id = request.id or f"{self._token}{self._num_requests:x}"
@@ -134,7 +151,7 @@ class GrpcService:
         # Most models have one form; comparing None is cheaper than comparing shapes.
         form = None if served.has_one_form else tuple(array.shape[1:] for array in asked.arrays)
         inference = Inference(
-            cast("Exchange", call),
+            call,
             asked,
             request_id,
             len(data),
@@ -174,8 +191,9 @@ class GrpcService:
         if name:
             # Without a version all of them, as a canary's numbers stand beside those of the main one.
             self._models.find(name, version or None)
+        metrics = self._desk.all_metrics()
         return messages.put_statistics(
-            extensions.model_statistics(served, self._metrics.of(key))
+            extensions.model_statistics(served, metrics.of(key))
             for key, served in sorted(self._models.versions.items())
             if name in ("", key.model) and version in ("", key.version)
         )
@@ -184,11 +202,6 @@ class GrpcService:
         _, only_ready = messages.read_index_request(data, start)
         found = describe.index(self._models, self._dispatcher)
         return messages.put_index(entry for entry in found if not only_ready or entry["state"] == "READY")
-
-    @staticmethod
-    def _repository(action: str, data: bytes, start: int) -> bytes:
-        # Their first field is the repository's name, the second the model's.
-        raise extensions.no_repository(action, messages.read_name(data, start)[1])
 
     def _check_health(self, data: bytes, start: int) -> bytes:
         name, _ = messages.read_name(data, start)
@@ -223,5 +236,5 @@ def _no_method(path: str, known: list[str]) -> RefusedError:
         field="method",
         found=shorten(path),
         expected=f"one of {', '.join(known)}",
-        next_step="use ModelInfer: one call, one answer; streams and shared memory between processes are not served",
+        next_step="use ModelInfer or ModelStreamInfer: shared memory between processes is not served",
     )

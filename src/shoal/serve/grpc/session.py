@@ -6,6 +6,7 @@ Whatever comes, `feed` does not raise: a broken stream is reset, a broken connec
 from typing import Protocol
 
 from shoal.serve.grpc import frames
+from shoal.serve.grpc.blocks import BlockReader
 from shoal.serve.grpc.frames import BrokenError, BrokenStreamError, Code, FrameReader
 from shoal.serve.grpc.head import MOST_HEADER_BYTES, CallHead, HeadReader
 from shoal.serve.grpc.outbox import Outbox
@@ -16,8 +17,6 @@ MOST_STREAMS = 256
 STREAM_WINDOW = 1 << 20
 CONNECTION_WINDOW = 16 << 20
 MAX_FRAME_BYTES = 128 << 10
-# A header block may come in pieces, of which an empty one costs the client next to nothing.
-_MOST_PIECES = 32
 # Frames that make work and bring none, such as resets of what was just begun (CVE-2023-44487): each takes one from the
 # allowance, answers and time give back. No client that we know of comes near the first number.
 _ALLOWANCE = 1000
@@ -40,12 +39,16 @@ class Listener(Protocol):
 
 
 class _Stream:
-    """A call that is not answered: whether its client has sent all, and how much it may still send unasked."""
+    """A call that is not answered: whether its client has sent all, and how much it may still send unasked.
 
-    __slots__ = ("is_ended", "window")
+    `is_held` says that it may send no more than that for now.
+    """
+
+    __slots__ = ("is_ended", "is_held", "window")
 
     def __init__(self) -> None:
         self.is_ended = False
+        self.is_held = False
         self.window = STREAM_WINDOW
 
 
@@ -68,8 +71,7 @@ class Session:
         self._allowance = _ALLOWANCE
         self._has_settings = False
         self._is_leaving = False
-        # (stream, flags, pieces so far) of a header block that is not whole.
-        self._block: tuple[int, int, list[bytes]] | None = None
+        self._blocks = BlockReader()
         self._handlers = {
             frames.HEADERS: self._on_headers,
             frames.PRIORITY: self._on_priority,
@@ -93,7 +95,7 @@ class Session:
     @property
     def is_ready(self) -> bool:
         """Whether the client has introduced itself, and no frame is half here."""
-        return self._has_settings and not self._reader.is_inside and self._block is None
+        return self._has_settings and not self._reader.is_inside and not self._blocks.stream
 
     @property
     def num_streams(self) -> int:
@@ -136,6 +138,32 @@ class Session:
             self._cut_off(stream, Code.NO_ERROR)
         return True
 
+    def send(self, stream: int, message: bytes) -> None:
+        """Send a message of an answer that the outbox has begun; nothing when the call is off."""
+        if stream in self._streams:
+            self._allowance = min(self._allowance + 1, _ALLOWANCE)
+            self.outbox.send(stream, message)
+
+    def finish(self, stream: int, trailers: bytes) -> None:
+        """End an answer that has begun: when its messages are sent, or at once where the client has not sent all."""
+        found = self._streams.pop(stream, None)
+        if found is None:
+            return
+        if found.is_ended:
+            self.outbox.finish(stream, trailers)
+            return
+        # What the windows still hold back is lost: the call ends because its client broke off or went too far.
+        self.outbox.forget(stream)
+        self.outbox.end(stream, trailers)
+        self._cut_off(stream, Code.NO_ERROR)
+
+    def hold(self, stream: int, *, is_held: bool) -> None:
+        """Grant a call's client no more room to send, or grant it again."""
+        found = self._streams.get(stream)
+        if found is not None:
+            found.is_held = is_held
+            self._grant(stream, found)
+
     def leave(self) -> None:
         """Tell the client to open no more streams; those that are open go on."""
         if not self._is_leaving and not self.is_over:
@@ -156,10 +184,10 @@ class Session:
         self._allowance = min(self._allowance + _ALLOWANCE_PER_REFILL, _ALLOWANCE)
 
     def _on_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if kind == frames.DATA and self._block is None and self._has_settings:
+        if kind == frames.DATA and not self._blocks.stream and self._has_settings:
             self._on_data(flags, stream, payload)
             return
-        if self._block is not None and (kind != frames.CONTINUATION or stream != self._block[0]):
+        if self._blocks.stream and (kind != frames.CONTINUATION or stream != self._blocks.stream):
             raise BrokenError(Code.PROTOCOL_ERROR, "another frame within a header block")
         if not self._has_settings and kind != frames.SETTINGS:
             raise BrokenError(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS")
@@ -174,8 +202,8 @@ class Session:
         stream = self._streams.get(number)
         if stream is None or stream.is_ended:
             self._check_stray(number, "DATA")
-        # Padding and what is not wanted count too, and are granted again: nothing is ever held back on purpose. What
-        # may be kept is bounded by the length that each message announces.
+        # Padding and what is not wanted count too, and are granted again, but on streams with too many open requests.
+        # What may be kept is bounded by the length that each message announces.
         size = len(payload)
         self._window -= size
         if self._window < 0:
@@ -188,39 +216,27 @@ class Session:
         stream.window -= size
         if stream.window < 0:
             raise BrokenStreamError(number, Code.FLOW_CONTROL_ERROR)
-        is_last = bool(flags & frames.END_STREAM)
-        if is_last:
-            stream.is_ended = True
-        elif stream.window < STREAM_WINDOW // 2:
-            self.outbox.put(frames.window_update(number, STREAM_WINDOW - stream.window))
-            stream.window = STREAM_WINDOW
-        elif not size:
+        is_last = stream.is_ended = bool(flags & frames.END_STREAM)
+        if not size and not is_last:
             self._spend()
+        self._grant(number, stream)
         self._listener.on_data(number, frames.unpad(flags, payload), is_last=is_last)
 
+    def _grant(self, number: int, stream: _Stream) -> None:
+        """Let a call's client send more, when it has used up half of what it may."""
+        if stream.window < STREAM_WINDOW // 2 and not (stream.is_held or stream.is_ended):
+            self.outbox.put(frames.window_update(number, STREAM_WINDOW - stream.window))
+            stream.window = STREAM_WINDOW
+
     def _on_headers(self, flags: int, stream: int, payload: bytes) -> None:
-        if not stream % 2:
-            raise BrokenError(Code.PROTOCOL_ERROR, f"HEADERS on stream {stream}")
-        block = frames.unpad(flags, payload)
-        if flags & frames.PRIORITIZED:
-            if len(block) < 5:  # a stream and a weight, which mean nothing any more
-                raise BrokenError(Code.FRAME_SIZE_ERROR, "HEADERS that end within their priority")
-            block = block[5:]
-        if flags & frames.END_HEADERS:
-            self._on_block(stream, flags, block)
-        else:
-            self._block = (stream, flags, [block])
+        whole = self._blocks.begin(flags, stream, payload)
+        if whole is not None:
+            self._on_block(*whole)
 
     def _on_continuation(self, flags: int, stream: int, payload: bytes) -> None:
-        if self._block is None:
-            raise BrokenError(Code.PROTOCOL_ERROR, f"CONTINUATION of nothing on stream {stream}")
-        _, first_flags, pieces = self._block
-        pieces.append(payload)
-        if len(pieces) > _MOST_PIECES or sum(map(len, pieces)) > MOST_HEADER_BYTES:
-            raise BrokenError(Code.ENHANCE_YOUR_CALM, "a header block without end")
-        if flags & frames.END_HEADERS:
-            self._block = None
-            self._on_block(stream, first_flags, b"".join(pieces))
+        whole = self._blocks.go_on(flags, stream, payload)
+        if whole is not None:
+            self._on_block(*whole)
 
     def _on_block(self, number: int, flags: int, block: bytes) -> None:
         # Read it even where it is not wanted: later blocks build on it.

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from math import ceil
 
 from shoal.serve.grpc.hpack import encode_headers
-from shoal.serve.refusal import RefusedError
+from shoal.serve.wire.refusal import RefusedError
 
 # Clients bound the trailers that they take; C-core at 8 KiB.
 _LONGEST_MESSAGE_BYTES = 2048
@@ -73,8 +73,16 @@ def code_of(refused: RefusedError) -> StatusCode:
 
 def refusal_headers(refused: RefusedError) -> bytes:
     """The header block of the whole answer to a call that is refused: code, message, and when to come back."""
+    return encode_headers([*_BEGIN, *_why(refused)])
+
+
+def refusal_trailers(refused: RefusedError) -> bytes:
+    """The header block that ends a call whose answer has begun: the same, without what began it."""
+    return encode_headers(_why(refused))
+
+
+def _why(refused: RefusedError) -> list[tuple[bytes, bytes]]:
     headers = [
-        *_BEGIN,
         (b"grpc-status", b"%d" % code_of(refused)),
         (b"grpc-message", percent_encode(str(refused))),
     ]
@@ -84,7 +92,7 @@ def refusal_headers(refused: RefusedError) -> bytes:
         headers.append((b"retry-after", b"%d" % max(1, ceil(refused.retry_after_s))))
     if refused.status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
         headers.append((b"grpc-accept-encoding", b"identity,deflate,gzip"))
-    return encode_headers(headers)
+    return headers
 
 
 def percent_encode(text: str) -> bytes:

@@ -1,0 +1,1 @@
+"""Requests into batches, batches to replicas, outputs back into answers."""

@@ -1,0 +1,1 @@
+"""The processes that run models: ONNX files, packages, Python classes, chains of these."""
