@@ -289,16 +289,16 @@ async def test_what_a_forgotten_version_cost_is_forgotten_too(house):
     house.ask(request(0, 0, 0, 0))
     await turn()
     house.dispatcher.on_done(link, link.compute())
-    assert house.dispatcher._row_s
+    assert house.dispatcher._speed._row_s
 
     house.dispatcher.forget(set())
 
-    assert house.dispatcher._row_s == {}
+    assert house.dispatcher._speed._row_s == {}
 
 
 def waiting(house, level, num_rows=1):
     """Rows of a level that wait, each costing a millisecond."""
-    house.dispatcher._row_s[ONE] = house.dispatcher._dearest_row_s = 0.001
+    house.dispatcher._speed.note_cost(ONE, 0.001)
     for _ in range(num_rows):
         house.dispatcher.queue.put(ONE, Urgent(level))
 

@@ -231,7 +231,7 @@ def fill(house, image_request, num_rows):
             house.ask(image_request)
 
     asyncio.run(ask())
-    house.dispatcher._row_s[house.served.key] = house.dispatcher._dearest_row_s = 0.1
+    house.dispatcher._speed.note_cost(house.served.key, 0.1)
     return house.link(1)
 
 

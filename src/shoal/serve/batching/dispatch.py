@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from shoal.base import NotFoundError, StorageFullError
 from shoal.serve.batching.admission import AdmissionLimits, Load, check_deadline, decide
@@ -14,6 +14,7 @@ from shoal.serve.batching.cache import NotedCall, PredictionCache
 from shoal.serve.batching.inference import Inference
 from shoal.serve.batching.link import Batch, ReplicaLink
 from shoal.serve.batching.queue import BatchQueue, EndedBy
+from shoal.serve.batching.speed import Speed
 from shoal.serve.links.channel import Done, Failed, Key
 from shoal.serve.records.journal import Journal
 from shoal.serve.records.metrics import CacheState, Metrics, explain
@@ -35,8 +36,18 @@ _STUCK_FACTOR = 10.0
 _LONG_SILENCE_S = 1.0
 # Half of the target is for the batch that a request must wait for, half for its own.
 _BATCH_PART_OF_TARGET = 0.5
+# What is refused now is refused in the next moment too: then the same answer costs nothing.
+_SAME_REFUSAL_S = 0.002
 # Every request that waits is looked at for its deadline: not more often than this, where some have one.
 _LATE_LOOK_S = 0.005
+
+
+class _Refusal(NamedTuple):
+    """Why requests of a level are not let in for the moment."""
+
+    refused: RefusedError
+    level: int
+    until_s: float
 
 
 class Dispatcher:
@@ -63,13 +74,12 @@ class Dispatcher:
         self._most_batch_s = most_batch_s
         # By the replicas' numbers, when each has last answered.
         self._heard_s: dict[int, float] = {}
-        # What a row costs in a full batch, and the most that any does.
-        self._row_s: dict[Key, float] = {}
-        self._dearest_row_s = 0.0
+        self._speed = Speed()
         self._num_batches = 0
         self._num_running = 0
         self._held_bytes = 0
         self._is_pump_due = False
+        self._refusal: _Refusal | None = None
         self._late_look: asyncio.TimerHandle | None = None
 
     @property
@@ -85,16 +95,14 @@ class Dispatcher:
 
     def load(self, arriving_bytes: int, level: int = LOWEST_LEVEL) -> Load:
         """What is in the house, for admission: of what waits, what would go before a request of this level."""
-        queued_s = 0.0
-        for key, num_rows in self.queue.rows_ahead(level, time.monotonic()):
-            queued_s += self._row_s.get(key, 0.0) * num_rows
         num_able = sum(1 for link in self.links.values() if link.loaded)
+        queued_s = self._speed.queued_s(self.queue.rows_ahead(level, time.monotonic()), num_able)
         return Load(self.num_open, self._held_bytes + arriving_bytes, queued_s, num_able)
 
     def is_calm(self, limits: AdmissionLimits, arriving_bytes: int) -> bool:
         """Whether a new request is let in whatever its level: a bound that is looked up, far from every limit."""
         return (
-            self.queue.num_rows * self._dearest_row_s <= limits.most_wait_s
+            self.queue.num_rows * self._speed.most_row_s <= limits.most_wait_s
             and self.num_open < limits.most_requests
             and self._held_bytes + arriving_bytes < limits.most_bytes
         )
@@ -104,8 +112,15 @@ class Dispatcher:
         # Only near a limit is anything computed.
         if self.is_calm(limits, arriving_bytes) and urgency.timeout_s == math.inf:
             return
-        load = self.load(arriving_bytes, urgency.level)
-        if refused := decide(load, limits) or check_deadline(load, 0.0, urgency.timeout_s):
+        now_s, level = time.monotonic(), urgency.level
+        recent = self._refusal
+        if recent is not None and recent.level == level and not arriving_bytes and now_s < recent.until_s:
+            raise recent.refused.with_traceback(None)
+        load = self.load(arriving_bytes, level)
+        if refused := decide(load, limits):
+            self._refusal = _Refusal(refused, level, now_s + _SAME_REFUSAL_S)
+            raise refused
+        if refused := check_deadline(load, 0.0, urgency.timeout_s):
             raise refused
 
     def most_rows(self, key: Key) -> int:
@@ -158,12 +173,12 @@ class Dispatcher:
             self.on_lost(link)
             return
         batch = self._finish(link, frame.batch)
+        self._speed.note_done(batch.num_rows, time.monotonic(), is_behind=self.queue.num_rows > 0)
         served = self._models.versions[batch.key]
         outputs = BatchOutputs(arrays, batched=served.interface.batched)
         served.cost.observe(batch.num_rows, frame.seconds)
         most = self.most_rows(batch.key)
-        self._row_s[batch.key] = served.cost.predict_s(most) / most
-        self._dearest_row_s = max(self._row_s.values())
+        self._speed.note_cost(batch.key, served.cost.predict_s(most) / most)
         # The outputs were copied, so the replica may write again. It comes before the answers: it computes while this
         # process writes them.
         self._feed(link)
@@ -224,8 +239,7 @@ class Dispatcher:
 
     def forget(self, kept: set[Key]) -> None:
         """Drop what was learnt of all versions but these."""
-        self._row_s = {key: seconds for key, seconds in self._row_s.items() if key in kept}
-        self._dearest_row_s = max(self._row_s.values(), default=0.0)
+        self._speed.forget(kept)
         self._answers.forget([served for key, served in self._models.versions.items() if key in kept])
 
     def explain(self, key: Key) -> dict[str, Any]:

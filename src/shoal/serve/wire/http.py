@@ -303,6 +303,12 @@ def response(
 
 def refusal(refused: RefusedError) -> bytes:
     """The bytes of the answer to a request that is refused."""
+    if refused.answer is None:
+        refused.answer = _refusal(refused)
+    return refused.answer
+
+
+def _refusal(refused: RefusedError) -> bytes:
     headers = {}
     if refused.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, ceil(refused.retry_after_s)))

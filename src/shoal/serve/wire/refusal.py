@@ -19,6 +19,7 @@ class RefusedError(ServeError):
         retry_after_s: when the client may come back (503 only).
         closes: whether the connection can no longer be used, because what follows on it cannot be understood.
         allow: methods that the path does take (405 only).
+        answer: the bytes of the answer, once they were written: under overload one refusal answers many requests.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class RefusedError(ServeError):
         self.retry_after_s = retry_after_s
         self.closes = closes
         self.allow = allow
+        self.answer: bytes | None = None
 
     def body(self) -> bytes:
         """The response's JSON: `error` as the Open Inference Protocol has it, and the parts for programs."""
