@@ -257,6 +257,7 @@ class FakeLink:
         self.loaded, self.asked, self.failed = set(loaded), set(), set()
         self.batch = None
         self.is_killed = False
+        self.num_looks = 0
         self._outputs = []
 
     @property
@@ -270,6 +271,9 @@ class FakeLink:
         return self._outputs
 
     def close(self) -> None: ...
+
+    def look(self) -> None:
+        self.num_looks += 1
 
     def kill(self) -> None:
         self.is_killed = True

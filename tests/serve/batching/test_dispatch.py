@@ -225,6 +225,20 @@ async def test_a_full_queue_refuses_new_requests_and_keeps_the_old(house):
 
 
 @in_loop
+async def test_a_replica_at_work_is_heard_while_requests_come_in(house):
+    at_work, idle = house.link(1), house.link(2)
+    house.ask(request(0, 0, 0, 0))
+    await asyncio.sleep(0)
+    before = at_work.num_looks
+
+    house.dispatcher._looked_s = 0.0
+    house.ask(request(0, 0, 0, 0))
+
+    assert at_work.num_looks == before + 1
+    assert idle.num_looks == 0
+
+
+@in_loop
 async def test_a_large_body_is_refused_when_too_much_is_held_already(house):
     asked = house.ask(request(0, 0, 0, 0)).head
     head = Head(asked.method, asked.path, {b"content-length": b"100000"}, keeps_alive=True, is_old=False)

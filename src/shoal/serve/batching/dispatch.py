@@ -13,7 +13,7 @@ from shoal.serve.batching.answers import Answers
 from shoal.serve.batching.cache import NotedCall, PredictionCache
 from shoal.serve.batching.inference import Inference
 from shoal.serve.batching.link import Batch, ReplicaLink
-from shoal.serve.batching.queue import BatchQueue, EndedBy
+from shoal.serve.batching.queue import BatchQueue
 from shoal.serve.batching.speed import Speed
 from shoal.serve.links.channel import Done, Failed, Key
 from shoal.serve.records.journal import Journal
@@ -36,6 +36,8 @@ _STUCK_FACTOR = 10.0
 _LONG_SILENCE_S = 1.0
 # Half of the target is for the batch that a request must wait for, half for its own.
 _BATCH_PART_OF_TARGET = 0.5
+# For so long a replica may be done, and not heard, while requests are read: a small part of what most batches take.
+_LOOK_S = 0.0003
 # What is refused now is refused in the next moment too: then the same answer costs nothing.
 _SAME_REFUSAL_S = 0.002
 # Every request that waits is looked at for its deadline: not more often than this, where some have one.
@@ -80,6 +82,7 @@ class Dispatcher:
         self._held_bytes = 0
         self._is_pump_due = False
         self._refusal: _Refusal | None = None
+        self._looked_s = 0.0
         self._late_look: asyncio.TimerHandle | None = None
 
     @property
@@ -109,6 +112,7 @@ class Dispatcher:
 
     def admit(self, limits: AdmissionLimits, arriving_bytes: int, urgency: Urgency = PLAIN) -> None:
         """Raise the 503 when a new request would wait too long, for us or for itself, or there is no room for it."""
+        self._look_after_replicas()
         # Only near a limit is anything computed.
         if self.is_calm(limits, arriving_bytes) and urgency.timeout_s == math.inf:
             return
@@ -250,6 +254,16 @@ class Dispatcher:
         """What the prediction cache holds now; None without one."""
         return self._answers.cache_state()
 
+    def _look_after_replicas(self) -> None:
+        """Hear replicas while requests come in: one turn of the loop may read hundreds of them."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now_s
+        for link in list(self.links.values()):
+            if link.batch is not None:
+                link.look()
+
     def _pump(self) -> None:
         self._is_pump_due = False
         for link in self._in_turn():
@@ -275,7 +289,7 @@ class Dispatcher:
             return
         key, requests, late, ended_by = taken
         self._refuse_late(late)
-        self._metrics.of(key).ended_by[self._reason(key, ended_by)] += 1
+        self._metrics.of(key).ended_by[_limit(self.most_rows(key)) if ended_by == "full" else ended_by] += 1
         self._num_batches += 1
         batch = Batch(self._num_batches, key, requests)
         for request in requests:
@@ -310,11 +324,6 @@ class Dispatcher:
     def _release(self, requests: Iterable[Inference]) -> None:
         self._held_bytes -= sum(request.num_bytes for request in requests)
 
-    def _reason(self, key: Key, ended_by: EndedBy) -> str:
-        if ended_by != "full":
-            return ended_by
-        return "largest batch" if self.most_rows(key) == _MOST_BATCH_ROWS else "latency target"
-
     def _look_for_late(self, now_s: float, deadline_s: float) -> None:
         """Have what is late answered at the deadline, not when a replica comes to it."""
         loop, after_s = asyncio.get_running_loop(), max(deadline_s - now_s, _LATE_LOOK_S)
@@ -343,6 +352,10 @@ class Dispatcher:
     def _refuse(requests: Iterable[Inference], refused: RefusedError) -> None:
         for request in requests:
             request.exchange.refuse(refused)
+
+
+def _limit(most_rows: int) -> str:
+    return "largest batch" if most_rows == _MOST_BATCH_ROWS else "latency target"
 
 
 def _failed(key: Key, frame: Failed) -> RefusedError:

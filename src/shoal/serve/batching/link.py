@@ -131,6 +131,11 @@ class ReplicaLink:
         """How long it has been at batches of this front, the one that it is at included."""
         return self._busy_s + (0.0 if self.batch is None else time.monotonic() - self._ran_s)
 
+    def look(self) -> None:
+        """Hear what it has said by now, before the loop comes to it."""
+        if self._connection is not None:
+            self._on_readable()
+
     def ping(self) -> None:
         """Ask it for a sign of life."""
         self._pinged_s = time.monotonic()

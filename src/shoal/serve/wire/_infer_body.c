@@ -135,10 +135,28 @@ static inline const uint8_t *read_float(const Input *input, const uint8_t *at, c
     return at;
 }
 
+/* Reads a whole number: up to three digits by themselves, as pixels and classes have them. */
+static inline const uint8_t *read_whole(const uint8_t *at, const uint8_t *end, int64_t *found)
+{
+    if (end - at > 3 && is_digit(*at)) {
+        const uint8_t *next = at + 1;
+        int value = *at - '0';
+        if (value && is_digit(*next))
+            value = value * 10 + (*next++ - '0');
+        if (value > 9 && is_digit(*next))
+            value = value * 10 + (*next++ - '0');
+        if (*next == ',' || *next == ']') {
+            *found = value;
+            return next;
+        }
+    }
+    return read_int64(at, end, found);
+}
+
 static inline const uint8_t *read_integer(const Input *input, const uint8_t *at, const uint8_t *end, char *into)
 {
     int64_t value;
-    if ((at = read_int64(at, end, &value)) == NULL)
+    if ((at = read_whole(at, end, &value)) == NULL)
         return NULL;
     /* 1.0 and 1e0 are no whole numbers to the reader in Python. */
     if (at < end && (*at == '.' || (*at | 32) == 'e'))
