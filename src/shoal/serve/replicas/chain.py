@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from shoal.base import ConfigError, InputError, NotFoundError, PackageError, ServeError, ShoalError
-from shoal.model import Package, Session, Signature, TensorSpec, open_package
+from shoal.model import Package, Signature, TensorSpec, open_package
 from shoal.serve.replicas.python_models import (
     arrays_of,
     attempt,
@@ -180,6 +180,9 @@ def _load(source: Any, name: str, threads: int) -> _Step:  # noqa: ANN401 - what
 
 def _load_file(path: str, name: str, threads: int) -> _Step:
     try:
+        # Here, as whoever declares a chain runs none of it, and needs no ONNX Runtime.
+        from shoal.model import Session
+
         package = open_package(path) if Path(path).is_dir() else None
         session = Session(package or path, threads=threads)
     except ShoalError as error:
