@@ -21,7 +21,7 @@ from shoal.serve.wire.http import (
     refusal,
     response,
 )
-from shoal.serve.wire.refusal import RefusedError, our_mistake, wrong_field
+from shoal.serve.wire.refusal import RefusedError, our_mistake, too_slow
 from shoal.serve.wire.trace_context import PARENT
 
 _LOG = logging.getLogger(__name__)
@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
         elif self._is_closing:
             return
         elif self._reader.is_inside and now_s - self._since_s > self._patience.request_s:
-            self._on_unreadable(_too_slow(self._patience.request_s))
+            self._on_unreadable(too_slow(self._patience.request_s))
         elif not self._reader.is_inside and not self._open and now_s - self._since_s > self._patience.idle_s:
             self._transport.close()
 
@@ -334,9 +334,3 @@ class Connection(asyncio.Protocol):
         if self._is_read_paused:
             transport.resume_reading()
         asyncio.get_running_loop().call_later(_LINGER_S, transport.close)
-
-
-def _too_slow(limit_s: float) -> RefusedError:
-    refused = wrong_field("request", found=f"no end after {limit_s:g} s", expected="a whole request within that time")
-    refused.status = 408
-    return refused

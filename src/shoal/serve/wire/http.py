@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import httptools
 
-from shoal.serve.wire.refusal import RefusedError, wrong_field
+from shoal.serve.wire.refusal import RefusedError, too_large, wrong_field
 
 # The parser itself keeps a header of any length.
 MOST_HEAD_BYTES = 32 << 10
@@ -163,7 +163,7 @@ class RequestReader:
             )
         # Only bytes of an unfinished head count: several whole requests may arrive at once.
         if not self._has_head and self.is_inside and self._head_bytes > MOST_HEAD_BYTES:
-            self._refuse(_too_large(431, "headers", self._head_bytes, MOST_HEAD_BYTES))
+            self._refuse(too_large(431, "headers", self._head_bytes, MOST_HEAD_BYTES))
         events, self._events = self._events, []
         if begins_here and not self.is_inside:
             self._known.remember(data, events)
@@ -215,7 +215,7 @@ class RequestReader:
         # Refused before its body is sent, let alone kept.
         announced = self._headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self.most_body_bytes:
-            self._refuse(_too_large(413, "body", int(announced), self.most_body_bytes))
+            self._refuse(too_large(413, "body", int(announced), self.most_body_bytes))
         if self._is_dead:
             return
         path, query = _path_and_query(self._target)
@@ -236,7 +236,7 @@ class RequestReader:
             return
         self._body_bytes += len(part)
         if self._body_bytes > self.most_body_bytes:
-            self._refuse(_too_large(413, "body", self._body_bytes, self.most_body_bytes))
+            self._refuse(too_large(413, "body", self._body_bytes, self.most_body_bytes))
         else:
             self._body.append(part)
 
@@ -249,7 +249,7 @@ class RequestReader:
     def _count_of_head(self, num_bytes: int) -> None:
         self._named_bytes += num_bytes
         if self._named_bytes > MOST_HEAD_BYTES:
-            self._refuse(_too_large(431, "headers", self._named_bytes, MOST_HEAD_BYTES))
+            self._refuse(too_large(431, "headers", self._named_bytes, MOST_HEAD_BYTES))
 
     def _reset(self) -> None:
         self.is_inside = self._is_discarding = self._has_head = False
@@ -347,17 +347,4 @@ def _path_and_query(target: bytes) -> tuple[str, str]:
 def _upgrade() -> RefusedError:
     return wrong_field(
         "Upgrade", found="a wish for another protocol", expected="HTTP/1.1", next_step="leave the header out"
-    )
-
-
-def _too_large(status: int, what: str, found: int, limit: int) -> RefusedError:
-    return RefusedError(
-        status,
-        f"the request's {what} has at least {found} bytes, at most {limit} are taken",
-        field=what,
-        found=f"at least {found} bytes",
-        expected=f"at most {limit} bytes",
-        next_step="send fewer rows per request, or binary tensors"
-        if what == "body"
-        else "send fewer or shorter headers",
     )
