@@ -26,30 +26,6 @@ from shoal.serve.replicas.replica import Replica, run_replica
 from shoal.serve.wire.interface import Interface
 
 
-class Context:
-    """What the runtime gives to a member, without a supervisor."""
-
-    rank = 3
-
-    def __init__(self):
-        self.stopping = threading.Event()
-        self._ends = os.pipe()
-
-    def fileno(self):
-        return self._ends[0]
-
-    def receive_nowait(self):
-        return None
-
-    def stop(self):
-        self.stopping.set()
-        os.write(self._ends[1], b"\0")
-
-    def close(self):
-        for end in self._ends:
-            os.close(end)
-
-
 class Front:
     """The other end of a replica's socket."""
 
@@ -80,22 +56,15 @@ class Front:
 
 
 @pytest.fixture
-def context():
-    context = Context()
-    yield context
-    context.close()
-
-
-@pytest.fixture
 def load():
     """What the replica loads with; a test may put another in its place."""
     return load_model
 
 
 @pytest.fixture
-def attach(context, load):
+def attach(member, load):
     """Connects a replica to a new front in a slot; the one before it must be closed."""
-    replica = Replica(context, load)
+    replica = Replica(member, load)
     waiting, fronts = ([], []), []
     doors = [lambda slot=slot: waiting[slot].pop() if waiting[slot] else None for slot in (0, 1)]
     thread = threading.Thread(target=replica.serve, args=(doors,))
@@ -110,7 +79,7 @@ def attach(context, load):
         return fronts[-1]
 
     yield attach
-    context.stop()
+    member.stop()
     thread.join()
     for front in fronts:
         front.close()
@@ -190,9 +159,9 @@ def test_an_unloaded_version_is_gone(attach, scorer):
     assert attach().receive().version == "2"
 
 
-def test_it_waits_for_a_front_that_is_not_there_yet(context, tmp_path):
+def test_it_waits_for_a_front_that_is_not_there_yet(member, tmp_path):
     place = str(tmp_path / "s")
-    thread = threading.Thread(target=run_replica, args=(context,), kwargs={"socket_paths": [place], "threads": 1})
+    thread = threading.Thread(target=run_replica, args=(member,), kwargs={"socket_paths": [place], "threads": 1})
     thread.start()
 
     with socket.socket(socket.AF_UNIX) as listener:
@@ -201,7 +170,7 @@ def test_it_waits_for_a_front_that_is_not_there_yet(context, tmp_path):
         connection, _ = listener.accept()
         front = Front(connection)
         hello = front.receive()
-        context.stop()
+        member.stop()
         thread.join()
         front.close()
 

@@ -1,6 +1,6 @@
 import pytest
 
-from shoal.serve.wire.interface import Interface, TensorField
+from shoal.serve.wire.interface import InputPlaces, Interface, TensorField
 from shoal.serve.wire.refusal import RefusedError
 
 FIELD = TensorField("image", "UINT8", (None, 2, None))
@@ -22,3 +22,24 @@ def test_other_shapes_are_refused_with_both_shapes(shape):
     assert caught.value.field == "inputs.image.shape"
     assert caught.value.found == str(shape)
     assert "[-1, 2, -1]" in caught.value.expected
+
+
+@pytest.mark.parametrize(
+    ("name", "datatype", "shape", "taken", "field"),
+    [
+        ("other", "UINT8", [1, 2, 2], (), "inputs.other"),
+        ("image", "UINT8", [1, 2, 2], (0,), "inputs.image"),
+        ("image", "FP32", [1, 2, 2], (), "inputs.image.datatype"),
+        ("image", "UINT8", [1, 4], (), "inputs.image.shape"),
+    ],
+    ids=["no such input", "twice", "of another type", "of another shape"],
+)
+def test_a_tensor_that_is_not_just_an_input_is_refused_by_name(interface, name, datatype, shape, taken, field):
+    with pytest.raises(RefusedError) as caught:
+        InputPlaces(interface).find(name, datatype, shape, taken)
+
+    assert (caught.value.status, caught.value.field) == (400, field)
+
+
+def test_a_tensor_finds_its_place(interface):
+    assert InputPlaces(interface).find("image", "UINT8", [3, 2, 2], ()) == (0, interface.inputs[0])

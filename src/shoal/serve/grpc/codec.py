@@ -11,7 +11,7 @@ from typing import Any
 from shoal.serve.grpc.contents import has_typed, read_raw, read_typed, write_raw, write_typed
 from shoal.serve.grpc.messages import InferRequest, put_parameters, put_tensor_head
 from shoal.serve.grpc.wire import put_bytes, put_head, put_text
-from shoal.serve.wire.interface import Interface
+from shoal.serve.wire.interface import InputPlaces, Interface
 from shoal.serve.wire.outputs import RequestOutputs
 from shoal.serve.wire.protocol import AnswerWriter, Encoded, InferAnswer, InferCall
 from shoal.serve.wire.refusal import shorten, wrong_field
@@ -27,7 +27,7 @@ class Codec:
 
     def __init__(self, interface: Interface) -> None:
         self.interface = interface
-        self._fields = {each.name: (place, each) for place, each in enumerate(interface.inputs)}
+        self._places = InputPlaces(interface)
         self._outputs = {each.name: place for place, each in enumerate(interface.outputs)}
         self._writers: dict[tuple[tuple[int, ...], bool], _Writer] = {}
 
@@ -55,17 +55,7 @@ class Codec:
     def _read_inputs(self, request: InferRequest) -> tuple[Array, ...]:
         arrays: dict[int, Array] = {}
         for number, tensor in enumerate(request.inputs):
-            known = self._fields.get(tensor.name)
-            if known is None:
-                raise self.interface.no_input(tensor.name)
-            place, field = known
-            if place in arrays:
-                raise wrong_field(f"inputs.{field.name}", found="the same input twice", expected="each input once")
-            if tensor.datatype != field.datatype:
-                raise wrong_field(
-                    f"inputs.{field.name}.datatype", found=repr(shorten(tensor.datatype)), expected=repr(field.datatype)
-                )
-            self.interface.check_shape(field, tensor.shape)
+            place, field = self._places.find(tensor.name, tensor.datatype, tensor.shape, arrays)
             if tensor.parameters:
                 _check_parameters(f"inputs.{field.name}", tensor.parameters)
             array = read_raw(tensor, field, request.raw[number]) if request.raw else read_typed(tensor, field)

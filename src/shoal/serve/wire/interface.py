@@ -1,6 +1,6 @@
 """What one version of a model takes and gives, as the replica that loaded it tells the front."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import msgspec
 
@@ -88,6 +88,34 @@ class Interface(msgspec.Struct, frozen=True):
                     expected=f"{num_rows} rows, as in {self.inputs[0].name}",
                 )
         return num_rows
+
+
+class InputPlaces:
+    """Finds which input a tensor of a request is, and refuses it where it is not just that."""
+
+    def __init__(self, interface: Interface) -> None:
+        self._interface = interface
+        self._known = {field.name: (place, field) for place, field in enumerate(interface.inputs)}
+
+    def find(self, name: str, datatype: str, shape: Sequence[int], taken: Container[int]) -> tuple[int, TensorField]:
+        """The place of an input and what it is; `taken` are the places of the request's tensors before it.
+
+        Raises:
+            RefusedError: 400, the model has no such input, or of another type or shape, or it came before.
+        """
+        known = self._known.get(name)
+        if known is None:
+            raise self._interface.no_input(name)
+        place, field = known
+        if place in taken:
+            raise wrong_field(f"inputs.{field.name}", found="the same input twice", expected="each input once")
+        # Never cast: 300 as UINT8 or 1.5 as INT32 would be answered with a prediction for something else.
+        if datatype != field.datatype:
+            raise wrong_field(
+                f"inputs.{field.name}.datatype", found=repr(shorten(datatype)), expected=repr(field.datatype)
+            )
+        self._interface.check_shape(field, shape)
+        return known
 
 
 def _fits(found: int, size: int | None) -> bool:

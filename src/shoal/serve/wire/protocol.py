@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from shoal.serve.wire.infer_body import reader_for
-from shoal.serve.wire.interface import Interface, TensorField
+from shoal.serve.wire.interface import InputPlaces, Interface, TensorField
 from shoal.serve.wire.outputs import RequestOutputs
 from shoal.serve.wire.refusal import RefusedError, shorten, wrong_field
 from shoal.serve.wire.tensors import (
@@ -127,7 +127,7 @@ class Protocol:
 
     def __init__(self, interface: Interface) -> None:
         self.interface = interface
-        self._fields = {field.name: (place, field) for place, field in enumerate(interface.inputs)}
+        self._places = InputPlaces(interface)
         families = {field.type.family for field in interface.inputs}
         self._fast = _FAST[families.pop()] if len(families) == 1 else None
         self._all_outputs = {
@@ -212,18 +212,7 @@ class Protocol:
     def _read_inputs(self, tensors: list[InputTensor[Any]], tail: memoryview) -> tuple[Array, ...]:
         arrays: dict[int, Array] = {}
         for tensor in tensors:
-            known = self._fields.get(tensor.name)
-            if known is None:
-                raise self.interface.no_input(tensor.name)
-            place, field = known
-            if place in arrays:
-                raise wrong_field(f"inputs.{field.name}", found="the same input twice", expected="each input once")
-            # Never cast: 300 as UINT8 or 1.5 as INT32 would be answered with a prediction for something else.
-            if tensor.datatype != field.datatype:
-                raise wrong_field(
-                    f"inputs.{field.name}.datatype", found=repr(shorten(tensor.datatype)), expected=repr(field.datatype)
-                )
-            self.interface.check_shape(field, tensor.shape)
+            place, field = self._places.find(tensor.name, tensor.datatype, tensor.shape, arrays)
             if tensor.data is msgspec.UNSET:
                 arrays[place], tail = _read_binary(tensor, field, tail)
             else:
